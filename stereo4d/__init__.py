@@ -1,0 +1,36 @@
+"""stereo4d: video in, 4D out.
+
+The names below are the public ones. They are looked up when first used, so that ``import stereo4d`` stays light.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stereo4d.errors import Stereo4DError as Stereo4DError
+    from stereo4d.network.stereo import StereoNetwork as StereoNetwork
+    from stereo4d.network.weights import load_model as load_model
+    from stereo4d.types import PairPrediction as PairPrediction
+    from stereo4d.types import Scene as Scene
+    from stereo4d.types import View as View
+    from stereo4d.video.pipeline import reconstruct as reconstruct
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "PairPrediction": "stereo4d.types",
+    "Scene": "stereo4d.types",
+    "Stereo4DError": "stereo4d.errors",
+    "StereoNetwork": "stereo4d.network.stereo",
+    "View": "stereo4d.types",
+    "load_model": "stereo4d.network.weights",
+    "reconstruct": "stereo4d.video.pipeline",
+}
+
+__all__ = ["PairPrediction", "Scene", "Stereo4DError", "StereoNetwork", "View", "__version__", "load_model", "reconstruct"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'stereo4d' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_HOME[name]), name)

@@ -1,0 +1,1 @@
+"""Cameras, rigid motions and pointmaps. OpenCV axes; pixel centres at integers."""

@@ -1,0 +1,62 @@
+"""Rigid motions and similarities as 4x4 matrices."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def invert(transform: Tensor) -> Tensor:
+    """Inverse of rigid motions or similarities (..., 4, 4), exact in structure."""
+    linear = transform[..., :3, :3]
+    # A similarity s*R has inverse R^T/s = (s*R)^T / s^2, and s^2 is the squared norm of any row.
+    squared_scale = linear[..., 0, :].square().sum(-1)[..., None, None]
+    inverse_linear = linear.transpose(-1, -2) / squared_scale
+    inverse = torch.zeros_like(transform)
+    inverse[..., :3, :3] = inverse_linear
+    inverse[..., :3, 3] = -(inverse_linear @ transform[..., :3, 3:])[..., 0]
+    inverse[..., 3, 3] = 1
+    return inverse
+
+
+def transform_points(transform: Tensor, points: Tensor) -> Tensor:
+    """Apply (B, 4, 4) transforms to (B, ..., 3) points of the same batch."""
+    flat = points.reshape(points.shape[0], -1, 3)
+    moved = flat @ transform[:, :3, :3].transpose(-1, -2) + transform[:, None, :3, 3]
+    return moved.reshape(points.shape)
+
+
+def rotation_angle(rotation: Tensor) -> Tensor:
+    """Angle of (..., 3, 3) rotations in radians, in [0, pi], accurate near zero too."""
+    # The chordal form keeps precision near the identity, where arccos of the trace loses it.
+    chord = (rotation - torch.eye(3, dtype=rotation.dtype, device=rotation.device)).flatten(-2).norm(dim=-1)
+    return 2 * torch.asin((chord / 8**0.5).clamp(max=1))
+
+
+def similarity(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """The weighted least-squares similarity that carries source points onto target points (Umeyama 1991).
+
+    Args:
+        source: (B, P, 3).
+        target: (B, P, 3).
+        weight: (B, P), >= 0.
+
+    Returns:
+        (B, 4, 4): scale times rotation, and translation, with ``target = s R source + t``.
+    """
+    weight = (weight / weight.sum(-1, keepdim=True).clamp(min=1e-12))[..., None]
+    source_mean = (weight * source).sum(1, keepdim=True)
+    target_mean = (weight * target).sum(1, keepdim=True)
+    source_centred, target_centred = source - source_mean, target - target_mean
+    covariance = target_centred.transpose(-1, -2) @ (weight * source_centred)
+    left, singular, right = torch.linalg.svd(covariance)
+    sign = torch.ones_like(singular)
+    sign[..., 2] = torch.sign(torch.linalg.det(left) * torch.linalg.det(right))
+    rotation = (left * sign[..., None, :]) @ right
+    variance = (weight * source_centred.square()).sum((1, 2)).clamp(min=1e-20)
+    scale = (singular * sign).sum(-1) / variance
+    transform = torch.zeros(*source.shape[:-2], 4, 4, dtype=source.dtype, device=source.device)
+    transform[..., :3, :3] = scale[..., None, None] * rotation
+    transform[..., :3, 3] = (target_mean - scale[..., None, None] * source_mean @ rotation.transpose(-1, -2))[..., 0, :]
+    transform[..., 3, 3] = 1
+    return transform

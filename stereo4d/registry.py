@@ -1,0 +1,47 @@
+"""Heads, readers, viewers and whatever else plugs in, found by entry point and loaded by name.
+
+A package adds a part by naming a class in its own ``pyproject.toml``::
+
+    [project.entry-points."stereo4d.heads"]
+    my_head = "my_package.my_head:MyHead"
+
+Nothing else has to be told; the parts that ship with stereo4d come in through the same door.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from stereo4d.errors import PluginError
+
+GROUPS = (
+    "stereo4d.heads",
+    "stereo4d.readers",
+    "stereo4d.viewers",
+)
+
+
+def installed(group: str) -> dict[str, EntryPoint]:
+    """All entry points of a group, by name, without importing any of them.
+
+    Args:
+        group: for example ``"stereo4d.heads"``.
+    """
+    return {point.name: point for point in sorted(entry_points(group=group), key=lambda point: point.name)}
+
+
+def load(group: str, name: str) -> Any:
+    """Import what the entry point ``name`` of ``group`` names.
+
+    Raises:
+        PluginError: there is no such entry point, or importing it failed.
+    """
+    points = installed(group)
+    if name not in points:
+        known = ", ".join(points) or "none"
+        raise PluginError(f"{name!r} is not an installed entry point of {group}; installed: {known}")
+    try:
+        return points[name].load()
+    except Exception as error:
+        raise PluginError(f"entry point {name!r} of {group} ({points[name].value}) failed to import: {error}") from error

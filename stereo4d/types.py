@@ -1,0 +1,147 @@
+"""The data that flows through stereo4d. Shapes, units and frames are stated here and only here.
+
+Conventions (docs/conventions.md): OpenCV cameras, x right, y down, z forward; ``cam2world`` is 4x4; ``intrinsics`` is
+3x3 in pixels with pixel centres at integers; time is in seconds in a scene. Letters: N frames, E directed pairs
+(edges), H W image, B batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PixelMap:
+    """The axis-aligned affine map from network pixels to the pixels of the original image.
+
+    ``u_original = scale_u * u + offset_u``, likewise for v; pixel centres at integers on both sides.
+    """
+
+    scale_u: float = 1.0
+    scale_v: float = 1.0
+    offset_u: float = 0.0
+    offset_v: float = 0.0
+
+    def to_original(self, intrinsics: np.ndarray) -> np.ndarray:
+        """Intrinsics (..., 3, 3) at network resolution, expressed in pixels of the original image."""
+        return self.matrix() @ intrinsics
+
+    def to_network(self, intrinsics: np.ndarray) -> np.ndarray:
+        """Intrinsics (..., 3, 3) in pixels of the original image, expressed at network resolution."""
+        return np.linalg.inv(self.matrix()) @ intrinsics
+
+    def matrix(self) -> np.ndarray:
+        """The map as a (3, 3) float64 matrix on homogeneous pixels."""
+        return np.array(
+            [[self.scale_u, 0.0, self.offset_u], [0.0, self.scale_v, self.offset_v], [0.0, 0.0, 1.0]], np.float64
+        )
+
+
+@dataclass(frozen=True)
+class View:
+    """One image, prepared for the network."""
+
+    image: Tensor
+    """(3, H, W) float32 RGB in [-1, 1]; H and W are multiples of the network's patch size."""
+    original_size: tuple[int, int]
+    """(height, width) of the image as it is meant to be seen (rotation applied), before crop and resize."""
+    to_original: PixelMap = field(default_factory=PixelMap)
+    """From this view's pixels to the original image's pixels."""
+    index: int = 0
+    """Frame index in the input (not in the selection)."""
+    time: float = 0.0
+    """Presentation time in seconds."""
+
+
+@dataclass(frozen=True)
+class PairPrediction:
+    """What a predictor says about E directed pairs (view 0, view 1)."""
+
+    pointmap0: Tensor
+    """(E, H, W, 3): 3D points of the pixels of view 0, in view 0's camera, scale free."""
+    confidence0: Tensor
+    """(E, H, W), > 1."""
+    pointmap1: Tensor
+    """(E, H, W, 3): 3D points of the pixels of view 1, also in view 0's camera, same scale as ``pointmap0``."""
+    confidence1: Tensor
+    """(E, H, W), > 1."""
+    extras: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    """What further heads add: head name -> output name -> (E, H, W, ...)."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A reconstructed clip: N frames, one world. The world is the first frame's camera unless poses were given.
+
+    Arrays may be memory-mapped; nothing is read before it is asked for.
+    """
+
+    cam2world: np.ndarray
+    """(N, 4, 4) float32."""
+    intrinsics: np.ndarray
+    """(N, 3, 3) float32, pixels at network resolution (the H x W of ``depth``)."""
+    depth: np.ndarray
+    """(N, H, W) float16: distance along the optical axis in the scene's unit; <= 0 marks no measurement."""
+    confidence: np.ndarray
+    """(N, H, W) float16, > 1."""
+    dynamic: np.ndarray
+    """(N, H, W) uint8: 1 where the pixel moves on its own, 0 where it is static or not known to move."""
+    rgb: np.ndarray
+    """(N, H, W, 3) uint8."""
+    times: np.ndarray
+    """(N,) float64, seconds, strictly increasing."""
+    frame_indices: np.ndarray
+    """(N,) int64: index of each frame in the input."""
+    intrinsics_original: np.ndarray
+    """(N, 3, 3) float64, pixels of the original input (crop and resize undone)."""
+    original_sizes: np.ndarray
+    """(N, 2) int64: (height, width) of each original frame."""
+    scale: str = "unknown"
+    """``"unknown"`` or ``"metric (source)"``. Lengths are in metres only when it says metric."""
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    """What ``manifest.json`` says: input, weights, settings, timings (design: stereo4d/video/workspace.py)."""
+
+    def __len__(self) -> int:
+        return len(self.cam2world)
+
+    def points(self, frame: int) -> np.ndarray:
+        """(H, W, 3) float32 points of one frame in the world; NaN where there is no measurement."""
+        depth = np.asarray(self.depth[frame], np.float32)
+        height, width = depth.shape
+        v, u = np.mgrid[:height, :width].astype(np.float32)
+        rays = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(self.intrinsics[frame]).T.astype(np.float32)
+        camera = np.where(depth > 0, depth, np.nan)[..., None] * rays
+        return camera @ self.cam2world[frame, :3, :3].T + self.cam2world[frame, :3, 3]
+
+    def with_manifest(self, manifest: Mapping[str, Any]) -> Scene:
+        """The same scene with another manifest."""
+        return replace(self, manifest=manifest)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``scene.safetensors``, ``manifest.json`` and ``trajectory.txt`` into a folder, each whole or not at all.
+
+        Raises:
+            OutputError: the folder cannot be written, or the disk is full.
+        """
+        from stereo4d.storage import save_scene
+
+        return save_scene(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Scene:
+        """Open a scene folder; dense arrays are memory-mapped.
+
+        Raises:
+            SceneError: the folder is not a scene, or not whole.
+        """
+        from stereo4d.storage import load_scene
+
+        return load_scene(Path(folder))
