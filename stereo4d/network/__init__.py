@@ -1,1 +1,1 @@
-
+"""The two-view network: layers, encoder, decoder, heads' contract, weights."""

@@ -1,1 +1,1 @@
-
+"""Weights files: read safely, built strictly, written whole."""

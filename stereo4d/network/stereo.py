@@ -1,0 +1,203 @@
+"""The two-view network: encode each image, decode both together, predict a pointmap for each.
+
+Parameter names are the keys of the published checkpoints, so that a state dict loads as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from stereo4d import registry
+from stereo4d.errors import ShapeError, UsageError
+from stereo4d.network.config import StereoConfig
+from stereo4d.network.decoder import DecoderBlock, run_twins
+from stereo4d.network.encoder import PATCH_EMBEDDINGS, Encoded, EncoderBlock
+from stereo4d.network.head import BackboneDims, Head
+from stereo4d.network.layers import Rotary2D, layer_norm
+from stereo4d.types import PairPrediction
+
+__all__ = ["Encoded", "StereoConfig", "StereoNetwork"]
+
+FROZEN_PARTS = {
+    "none": (),
+    "mask": ("mask_token",),
+    "encoder": ("mask_token", "patch_embed", "enc_blocks"),
+    "encoder_and_decoder": ("mask_token", "patch_embed", "enc_blocks", "dec_blocks", "dec_blocks2"),
+}
+
+
+class StereoNetwork(nn.Module):
+    """CroCo encoder, twin decoders and one head per view (DUSt3R, Wang et al. 2024)."""
+
+    def __init__(self, config: StereoConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.autocast_dtype: torch.dtype | None = None
+        """Reduced precision for encoder and decoder; None follows the caller's own autocast, if any."""
+        self.enc_rotary = Rotary2D(config.enc_embed_dim // config.enc_num_heads, config.rope_base)
+        self.dec_rotary = Rotary2D(config.dec_embed_dim // config.dec_num_heads, config.rope_base)
+        if config.patch_embed_cls not in PATCH_EMBEDDINGS:
+            raise UsageError(f"patch_embed_cls {config.patch_embed_cls!r}; known: {', '.join(PATCH_EMBEDDINGS)}")
+        self.patch_embed = PATCH_EMBEDDINGS[config.patch_embed_cls](config.patch_size, config.enc_embed_dim)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, config.dec_embed_dim))
+        self.enc_blocks = nn.ModuleList(
+            EncoderBlock(config.enc_embed_dim, config.enc_num_heads, config.mlp_ratio) for _ in range(config.enc_depth)
+        )
+        self.enc_norm = layer_norm(config.enc_embed_dim)
+        self.decoder_embed = nn.Linear(config.enc_embed_dim, config.dec_embed_dim)
+        self.dec_blocks = nn.ModuleList(self._decoder_block() for _ in range(config.dec_depth))
+        self.dec_norm = layer_norm(config.dec_embed_dim)
+        self.apply(initialise)
+        nn.init.normal_(self.mask_token, std=0.02)
+        self.dec_blocks2 = deepcopy(self.dec_blocks)  # both decoders start equal
+        # heads come after the initialisation above: theirs is the framework's default
+        self.downstream_head1 = self._head()
+        self.downstream_head2 = self._head()
+        self._freeze(config.freeze)
+
+    @property
+    def dims(self) -> BackboneDims:
+        """What heads need to know."""
+        config = self.config
+        return BackboneDims(config.patch_size, config.enc_embed_dim, config.dec_embed_dim, config.dec_depth)
+
+    def forward(
+        self,
+        image0: Tensor,
+        image1: Tensor,
+        true_shape0: Tensor | None = None,
+        true_shape1: Tensor | None = None,
+    ) -> PairPrediction:
+        """Predict B pairs.
+
+        Args:
+            image0: (B, 3, H, W) in [-1, 1], sides multiples of the patch size.
+            image1: (B, 3, H', W').
+            true_shape0: (B, 2) real (height, width), for batches stored landscape that hold portrait images.
+            true_shape1: likewise for ``image1``.
+        """
+        if image0.shape != image1.shape or (true_shape0 is None) != (true_shape1 is None):
+            return self.predict(self.encode(image0, true_shape0), self.encode(image1, true_shape1))
+        shapes = None if true_shape0 is None or true_shape1 is None else torch.cat([true_shape0, true_shape1])
+        both = self.encode(torch.cat([image0, image1]), shapes)
+        first = torch.arange(len(image0), device=image0.device)
+        return self.predict(both.select(first), both.select(first + len(image0)))
+
+    def encode(self, images: Tensor, true_shape: Tensor | None = None) -> Encoded:
+        """Encode (B, 3, H, W) images in [-1, 1]; see ``forward`` for ``true_shape``."""
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ShapeError(f"images {tuple(images.shape)} must be (B, 3, H, W)")
+        with self._autocast(images.device):
+            tokens, positions, portrait = self.patch_embed(images, true_shape)
+            rotary = self.enc_rotary.table(positions)
+            for block in self.enc_blocks:
+                tokens = block(tokens, rotary)
+            return Encoded(self.enc_norm(tokens), positions, (images.shape[2], images.shape[3]), portrait)
+
+    def decode(self, view0: Encoded, view1: Encoded) -> tuple[list[Tensor], list[Tensor]]:
+        """Let the two views see each other.
+
+        Returns:
+            Per view dec_depth + 1 entries (B, T, C): the encoder's tokens, then every decoder block's output, the last
+            one normalised. The input of block i > 0 is entry i; that of block 0 is ``decoder_embed`` of entry 0.
+        """
+        if len(view0) != len(view1):
+            raise ShapeError(f"{len(view0)} first views and {len(view1)} second views do not pair up")
+        with self._autocast(view0.tokens.device):
+            outputs0, outputs1 = run_twins(
+                zip(self.dec_blocks, self.dec_blocks2, strict=True),
+                self.decoder_embed(view0.tokens),
+                self.decoder_embed(view1.tokens),
+                self.dec_rotary.table(view0.positions),
+                self.dec_rotary.table(view1.positions),
+            )
+            outputs0[-1], outputs1[-1] = self.dec_norm(outputs0[-1]), self.dec_norm(outputs1[-1])
+        return [view0.tokens, *outputs0], [view1.tokens, *outputs1]
+
+    def predict(self, view0: Encoded, view1: Encoded) -> PairPrediction:
+        """Decode B pairs of encoded views and run the heads, in float32 whatever came before."""
+        return self.predict_from(*self.decode(view0, view1), view0, view1)
+
+    def predict_from(
+        self, tokens0: Sequence[Tensor], tokens1: Sequence[Tensor], view0: Encoded, view1: Encoded
+    ) -> PairPrediction:
+        """Run the heads on what ``decode`` returned for these views."""
+        with torch.autocast(view0.tokens.device.type, enabled=False):
+            maps0 = self._maps(self.downstream_head1, tokens0, view0)
+            maps1 = self._maps(self.downstream_head2, tokens1, view1)
+        main = ("pointmap", "confidence")
+        extras = {
+            f"{name}{view}": maps[name] for view, maps in enumerate((maps0, maps1)) for name in maps if name not in main
+        }
+        return PairPrediction(
+            maps0["pointmap"],
+            maps0["confidence"],
+            maps1["pointmap"],
+            maps1["confidence"],
+            {self.config.head_type: extras} if extras else {},
+        )
+
+    def _maps(self, head: Head, tokens: Sequence[Tensor], view: Encoded) -> Mapping[str, Tensor]:
+        tokens = [entry.float() for entry in tokens]
+        height, width = view.image_size
+        if view.portrait is None or not view.portrait.any():
+            return head(tokens, (height, width))
+        if not self.config.landscape_only:
+            if not view.portrait.all():
+                raise ShapeError("a batch mixes portrait and landscape images: set landscape_only, or split it")
+            return head(tokens, (width, height))
+        if view.portrait.all():
+            return _lay_down(head(tokens, (width, height)))
+        lying = head([entry[~view.portrait] for entry in tokens], (height, width))
+        turned = _lay_down(head([entry[view.portrait] for entry in tokens], (width, height)))
+        return {name: _merge(lying[name], turned[name], view.portrait) for name in lying}
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        return nullcontext() if self.autocast_dtype is None else torch.autocast(device.type, self.autocast_dtype)
+
+    def _decoder_block(self) -> DecoderBlock:
+        config = self.config
+        return DecoderBlock(
+            config.dec_embed_dim,
+            config.dec_num_heads,
+            config.mlp_ratio,
+            self.dec_rotary,
+            normalise_memory=config.norm_im2_in_dec,
+        )
+
+    def _head(self) -> Head:
+        config = self.config
+        build = registry.load("stereo4d.heads", config.head_type)
+        return build(self.dims, depth_mode=config.depth_mode, conf_mode=config.conf_mode, **config.head_options)
+
+    def _freeze(self, mode: str) -> None:
+        if mode not in FROZEN_PARTS:
+            raise UsageError(f"freeze {mode!r}; known: {', '.join(FROZEN_PARTS)}")
+        for part in FROZEN_PARTS[mode]:
+            getattr(self, part).requires_grad_(False)
+
+
+def initialise(module: nn.Module) -> None:
+    """CroCo's start: Glorot-uniform matrices, zero biases; the patch embedding counts as one matrix."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Conv2d):
+        nn.init.xavier_uniform_(module.weight.flatten(1))  # a view: fills the weight in place
+
+
+def _lay_down(maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Swap the image axes of (B, H, W, ...) maps: from upright back to landscape storage."""
+    return {name: value.transpose(1, 2) for name, value in maps.items()}
+
+
+def _merge(lying: Tensor, turned: Tensor, portrait: Tensor) -> Tensor:
+    merged = lying.new_empty(len(portrait), *lying.shape[1:])
+    merged[~portrait] = lying
+    merged[portrait] = turned
+    return merged
