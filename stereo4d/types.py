@@ -131,7 +131,7 @@ class Scene:
         Raises:
             OutputError: the folder cannot be written, or the disk is full.
         """
-        from stereo4d.storage import save_scene
+        from stereo4d.scene_files import save_scene
 
         return save_scene(self, Path(folder))
 
@@ -142,6 +142,6 @@ class Scene:
         Raises:
             SceneError: the folder is not a scene, or not whole.
         """
-        from stereo4d.storage import load_scene
+        from stereo4d.scene_files import load_scene
 
         return load_scene(Path(folder))
