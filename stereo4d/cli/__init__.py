@@ -1,1 +1,1 @@
-
+"""The commands, one short file each."""

@@ -1,8 +1,9 @@
 """What all commands share: from a function's signature to a command line, exit codes, one-line errors.
 
-A command is a function. Parameters before ``*`` are positional arguments, keyword-only parameters are options: ``*,
-max_frames: int | None = None`` becomes ``--max-frames``. A keyword-only parameter without a default is a required option, a
-``bool`` that is False by default is a flag, ``list[...]`` takes one value or more. Help texts are read from the docstring.
+A command is a function. Parameters before ``*`` are positional arguments, keyword-only parameters are options:
+``*, max_frames: int | None = None`` becomes ``--max-frames``. A keyword-only parameter without a default is a required
+option, a ``bool`` that is False by default is a flag, ``list[...]`` takes one value or more. Help texts come from the
+docstring.
 """
 
 from __future__ import annotations

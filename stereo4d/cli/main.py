@@ -1,4 +1,4 @@
-"""The ``stereo4d`` command: finds the command named first, imports only its module, runs it, turns failures into one line."""
+"""The ``stereo4d`` command: imports the module of the one command it is given, runs it, and says failures in a line."""
 
 from __future__ import annotations
 
@@ -89,11 +89,9 @@ def dispatch(arguments: Sequence[str]) -> int:
 def help_text() -> str:
     """What ``stereo4d --help`` prints."""
     lines = [f"  {name:<13}{text}" for name, (_, text) in COMMANDS.items()]
-    return "\n".join(
-        ["usage: stereo4d [--version] [--debug] COMMAND ...", "", "Video in, 4D out.", "", "commands:"]
-        + lines
-        + ["", "stereo4d COMMAND --help says more; --debug shows the traceback of a failure."]
-    )
+    usage = "usage: stereo4d [--version] [--debug] COMMAND ..."
+    more = "stereo4d COMMAND --help says more; --debug shows the traceback of a failure."
+    return "\n".join([usage, "", "Video in, 4D out.", "", "commands:", *lines, "", more])
 
 
 @contextmanager
