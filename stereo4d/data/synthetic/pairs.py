@@ -1,0 +1,143 @@
+"""Training pairs of the synthetic world: two images of one world at two times, with the truth a loss needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stereo4d.data.synthetic.motion import camera_intrinsics, camera_pose, surface_position
+from stereo4d.data.synthetic.render import Rendered, render
+from stereo4d.data.synthetic.world import Draw, World, WorldConfig, sample_world
+from stereo4d.geometry.camera import project
+from stereo4d.geometry.rigid import invert, transform_points
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """B pairs (view 0, view 1) with exact truth. Every pixel has a measurement."""
+
+    image0: Tensor
+    """(B, 3, H, W) in [-1, 1]."""
+    image1: Tensor
+    """(B, 3, H, W) in [-1, 1]."""
+    pointmap0: Tensor
+    """(B, H, W, 3): points of view 0's pixels at view 0's time, in view 0's camera."""
+    pointmap1: Tensor
+    """(B, H, W, 3): points of view 1's pixels at view 1's time, in view 0's camera."""
+    valid0: Tensor
+    """(B, H, W) bool: pointmap0 has a measurement."""
+    valid1: Tensor
+    """(B, H, W) bool."""
+    moving0: Tensor
+    """(B, H, W) bool: the surface moves on its own."""
+    moving1: Tensor
+    """(B, H, W) bool."""
+    match0: Tensor
+    """(B, H, W, 2): where view 0's surface points are seen in view 1, in pixels (u, v); NaN where they are not."""
+    match1: Tensor
+    """(B, H, W, 2): where view 1's surface points are seen in view 0; NaN where they are not."""
+    intrinsics0: Tensor
+    """(B, 3, 3), pixels."""
+    intrinsics1: Tensor
+    """(B, 3, 3), pixels."""
+    relative: Tensor
+    """(B, 4, 4): pose of camera 1 in view 0's camera (cam1-to-cam0)."""
+
+    def to(self, device: torch.device | str) -> PairBatch:
+        """The same batch on another device."""
+        return PairBatch(**{name: value.to(device) for name, value in vars(self).items()})
+
+    def swapped(self) -> PairBatch:
+        """The same pairs seen from the other side: view 1 first, its camera the frame."""
+        back = invert(self.relative)
+        return PairBatch(
+            image0=self.image1,
+            image1=self.image0,
+            pointmap0=transform_points(back, self.pointmap1),
+            pointmap1=transform_points(back, self.pointmap0),
+            valid0=self.valid1,
+            valid1=self.valid0,
+            moving0=self.moving1,
+            moving1=self.moving0,
+            match0=self.match1,
+            match1=self.match0,
+            intrinsics0=self.intrinsics1,
+            intrinsics1=self.intrinsics0,
+            relative=back,
+        )
+
+
+def sample_pairs(
+    config: WorldConfig, batch: int, height: int, width: int, *, seed: int, device: torch.device | str = "cpu"
+) -> PairBatch:
+    """Draw B worlds and see each at two random times in [0, 1].
+
+    Args:
+        config: knobs of the world.
+        batch: B.
+        height: H.
+        width: W.
+        seed: the same seed gives the same batch on the same kind of device.
+        device: where the world is drawn and rendered.
+    """
+    world = sample_world(config, batch, seed=seed, device=device)
+    draw = Draw(seed + 1_000_003, device)
+    # Times at least a tenth of the clip apart, in either order.
+    gap = draw.uniform(batch, low=0.1, high=1.0)
+    start = draw.uniform(batch) * (1 - gap)
+    forward = draw.uniform(batch) < 0.5
+    time0 = torch.where(forward, start, start + gap)
+    time1 = torch.where(forward, start + gap, start)
+    return _observe(world, config, time0, time1, height, width, draw)
+
+
+def _observe(
+    world: World, config: WorldConfig, time0: Tensor, time1: Tensor, height: int, width: int, draw: Draw
+) -> PairBatch:
+    intrinsics = camera_intrinsics(world, height, width)
+    cam0, cam1 = camera_pose(world, time0), camera_pose(world, time1)
+    seen0 = render(world, time0, cam0, intrinsics, height, width)
+    seen1 = render(world, time1, cam1, intrinsics, height, width)
+    to_cam0 = invert(cam0)
+    valid = torch.ones_like(seen0.moving)
+    return PairBatch(
+        image0=photographed(seen0.rgb, config, draw),
+        image1=photographed(seen1.rgb, config, draw),
+        pointmap0=transform_points(to_cam0, surface_position(world, seen0.surface, seen0.local, time0)),
+        pointmap1=transform_points(to_cam0, surface_position(world, seen1.surface, seen1.local, time1)),
+        valid0=valid,
+        valid1=valid,
+        moving0=seen0.moving,
+        moving1=seen1.moving,
+        match0=_matches(world, seen0, seen1, cam1, intrinsics, time1),
+        match1=_matches(world, seen1, seen0, cam0, intrinsics, time0),
+        intrinsics0=intrinsics,
+        intrinsics1=intrinsics,
+        relative=to_cam0 @ cam1,
+    )
+
+
+def _matches(world: World, source: Rendered, other: Rendered, cam2world: Tensor, intrinsics: Tensor, time: Tensor) -> Tensor:
+    """(B, H, W, 2) pixels of the other view that see the source's surface points at the other view's time."""
+    height, width = source.depth.shape[1:]
+    points = transform_points(invert(cam2world), surface_position(world, source.surface, source.local, time))
+    pixel, depth = project(points, intrinsics)
+    column, row = pixel.round().clamp(-1, max(height, width)).long().unbind(-1)
+    inside = (depth > 0.05) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    index = (row * width + column).clamp(0, height * width - 1).flatten(1)
+    surface = other.surface.flatten(1).gather(1, index).view_as(source.surface)
+    seen_depth = other.depth.flatten(1).gather(1, index).view_as(depth)
+    # The nearest pixel's depth stands in for the exact ray: a share of depth covers slanted surfaces.
+    visible = inside & (surface == source.surface) & ((seen_depth - depth).abs() < 0.05 * depth)
+    return torch.where(visible[..., None], pixel, torch.nan)
+
+
+def photographed(rgb: Tensor, config: WorldConfig, draw: Draw) -> Tensor:
+    """Turn clean colours (B, H, W, 3) in [0, 1] into network images (B, 3, H, W) with exposure change and noise."""
+    batch = len(rgb)
+    gain = 1 + config.exposure * draw.uniform(batch, 1, 1, 1, low=-1, high=1)
+    deviation = config.noise * draw.uniform(batch, 1, 1, 1)
+    noisy = (gain * rgb + deviation * draw.normal(*rgb.shape)).clamp(0, 1)
+    return (2 * noisy - 1).permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,129 @@
+"""Training a two-view network as a LightningModule."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from stereo4d.data.synthetic.pairs import PairBatch
+from stereo4d.evaluation.metrics import depth_errors
+from stereo4d.network.stereo import Encoded, StereoConfig, StereoNetwork
+from stereo4d.training.losses import ConfidenceWeighted, LossValue, PointmapRegression
+from stereo4d.training.matching import attention_loss, attention_targets, record_cross_attention
+from stereo4d.types import PairPrediction
+
+
+class PairModule(L.LightningModule):
+    """Trains encoder, decoders and pointmap heads on image pairs, both orders of every pair at once.
+
+    Args:
+        network: options of the network.
+        learning_rate: peak of the schedule.
+        weight_decay: of matrices; vectors are not decayed.
+        warmup_steps: optimiser steps of linear warm-up.
+        cooldown_share: share of ``trainer.max_steps`` at the end over which the rate falls to zero; between warm-up and
+            cool-down it is constant, so that a run can be stopped, or prolonged, without having planned for it.
+        alpha: reward for confidence in the loss.
+        matching_weight: weight of the term that teaches cross-attention where to look; 0 leaves it out.
+    """
+
+    def __init__(
+        self,
+        network: StereoConfig,
+        *,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.05,
+        warmup_steps: int = 200,
+        cooldown_share: float = 0.3,
+        alpha: float = 0.2,
+        matching_weight: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.network = StereoNetwork(network)
+        self.objective = ConfidenceWeighted(PointmapRegression(), alpha)
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup_steps = warmup_steps
+        self.cooldown_share = cooldown_share
+        self.matching_weight = matching_weight
+
+    def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
+        """Loss of a symmetrised batch: every image is encoded once and serves as view 0 and as view 1."""
+        with record_cross_attention(self.network) as (records0, records1):
+            prediction, truth, positions = self._both_orders(batch)
+        loss = self.objective(prediction, truth)
+        self._log("train", loss, len(batch.image0))
+        if not self.matching_weight:
+            return loss.total
+        patch = self.network.config.patch_size
+        matching0, hit0 = attention_loss(records0, positions, attention_targets(truth.match0, patch))
+        matching1, hit1 = attention_loss(records1, positions, attention_targets(truth.match1, patch))
+        self.log("train/attention_hit", (hit0 + hit1) / 2, batch_size=len(batch.image0))
+        self.log("train/attention_loss", (matching0 + matching1).detach() / 2, batch_size=len(batch.image0))
+        return loss.total + self.matching_weight * (matching0 + matching1)
+
+    def validation_step(self, batch: PairBatch, batch_index: int) -> None:
+        """Loss, depth error and view 1's pointmap error of held-out pairs."""
+        prediction, truth, _ = self._both_orders(batch)
+        self._log("val", self.objective(prediction, truth), len(batch.image0))
+        depth = depth_errors(prediction.pointmap0[..., 2], truth.pointmap0[..., 2])
+        self.log("val/absrel", depth.abs_rel.mean(), batch_size=len(batch.image0), prog_bar=True)
+        self.log("val/delta1", depth.delta_125.mean(), batch_size=len(batch.image0))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint carries the options that its network is built from."""
+        checkpoint["network_config"] = self.network.config.to_json()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with DUSt3R's betas; warm-up, plateau, linear cool-down, per optimiser step."""
+        trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": self.weight_decay},
+            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.95))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate_share)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def rate_share(self, step: int) -> float:
+        """Share of the peak learning rate at an optimiser step."""
+        last = self.trainer.max_steps
+        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        if last is None or last <= 0:
+            return warm
+        left = (last - step) / max(1.0, self.cooldown_share * last)
+        return min(warm, max(0.0, left))
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Stop at a loss that is no number, before it reaches the weights."""
+        squares = [p.grad.square().sum() for p in self.network.parameters() if p.grad is not None]
+        norm = float(torch.stack(squares).sum().sqrt())
+        if not math.isfinite(norm):
+            raise FloatingPointError(
+                f"the gradient at step {self.global_step} is not finite; resume from the last checkpoint "
+                "with a lower learning_rate"
+            )
+        self.log("train/gradient_norm", norm)
+
+    def _both_orders(self, batch: PairBatch) -> tuple[PairPrediction, PairBatch, Tensor]:
+        """Predict (0, 1) and (1, 0) of every pair from one encoding of each image."""
+        truth = joined(batch, batch.swapped())
+        encoded = self.network.encode(truth.image0)  # view 0 of both orders is every image once
+        count = len(batch.image0)
+        other = torch.arange(2 * count, device=encoded.tokens.device).roll(count)
+        view1: Encoded = encoded.select(other)
+        return self.network.predict(encoded, view1), truth, encoded.positions
+
+    def _log(self, stage: str, loss: LossValue, batch_size: int) -> None:
+        figures = {f"{stage}/{name}": value for name, value in loss.parts.items()}
+        self.log_dict(figures, batch_size=batch_size)
+        self.log(f"{stage}/loss", loss.total.detach(), batch_size=batch_size, prog_bar=True)
+
+
+def joined(first: PairBatch, second: PairBatch) -> PairBatch:
+    """Two batches as one."""
+    return PairBatch(**{name: torch.cat([value, vars(second)[name]]) for name, value in vars(first).items()})
