@@ -78,6 +78,22 @@ class PairPrediction:
 
 
 @dataclass(frozen=True)
+class ClipTruth:
+    """Exact truth of a clip: N frames at the clip's own resolution, in the unit of the world it was made in."""
+
+    cam2world: np.ndarray
+    """(N, 4, 4) float32, any world frame."""
+    intrinsics: np.ndarray
+    """(N, 3, 3) float32, pixels of the clip's frames."""
+    depth: np.ndarray
+    """(N, H, W) float32, distance along the optical axis; every pixel is measured."""
+    dynamic: np.ndarray
+    """(N, H, W) uint8: 1 where the surface moves on its own."""
+    times: np.ndarray
+    """(N,) float64, seconds."""
+
+
+@dataclass(frozen=True)
 class Scene:
     """A reconstructed clip: N frames, one world. The world is the first frame's camera unless poses were given.
 
