@@ -38,6 +38,15 @@ class PixelMap:
         """Intrinsics (..., 3, 3) in pixels of the original image, expressed at network resolution."""
         return np.linalg.inv(self.matrix()) @ intrinsics
 
+    def then(self, outer: PixelMap) -> PixelMap:
+        """The map that applies this one first and ``outer`` to its result."""
+        return PixelMap(
+            outer.scale_u * self.scale_u,
+            outer.scale_v * self.scale_v,
+            outer.scale_u * self.offset_u + outer.offset_u,
+            outer.scale_v * self.offset_v + outer.offset_v,
+        )
+
     def matrix(self) -> np.ndarray:
         """The map as a (3, 3) float64 matrix on homogeneous pixels."""
         return np.array(
