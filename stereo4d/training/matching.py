@@ -100,6 +100,8 @@ def attention_loss(records: list[AttentionInput], positions: Tensor, targets: Te
         logits = record.module.logits(record.query_tokens, record.memory, positions, positions)[:, 0]
         losses.append(-(targets * logits.log_softmax(-1)).sum() / seen.sum().clamp(min=1))
     best, true = logits.argmax(-1), targets.argmax(-1)
-    gap = (positions.gather(1, best[..., None].expand(-1, -1, 2)) - positions.gather(1, true[..., None].expand(-1, -1, 2)))
+    gap = positions.gather(1, best[..., None].expand(-1, -1, 2)) - positions.gather(
+        1, true[..., None].expand(-1, -1, 2)
+    )
     hit = ((gap.abs().amax(-1) <= 1) & (seen > 0.5)).sum() / (seen > 0.5).sum().clamp(min=1)
     return torch.stack(losses).mean(), hit.detach()

@@ -119,7 +119,9 @@ def _observe(
     )
 
 
-def _matches(world: World, source: Rendered, other: Rendered, cam2world: Tensor, intrinsics: Tensor, time: Tensor) -> Tensor:
+def _matches(
+    world: World, source: Rendered, other: Rendered, cam2world: Tensor, intrinsics: Tensor, time: Tensor
+) -> Tensor:
     """(B, H, W, 2) pixels of the other view that see the source's surface points at the other view's time."""
     height, width = source.depth.shape[1:]
     points = transform_points(invert(cam2world), surface_position(world, source.surface, source.local, time))

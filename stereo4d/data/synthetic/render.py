@@ -208,6 +208,8 @@ def _supersampled(
     total = torch.zeros(len(cam2world), grid.shape[1], 3, dtype=grid.dtype, device=grid.device)
     for dv in offsets:
         for du in offsets:
-            rays = camera_rays(cam2world, intrinsics, grid + torch.tensor([du, dv], dtype=grid.dtype, device=grid.device))
+            rays = camera_rays(
+                cam2world, intrinsics, grid + torch.tensor([du, dv], dtype=grid.dtype, device=grid.device)
+            )
             total += shade(world, cast(world, time, cam2world[:, :3, 3], rays), samples * intrinsics[:, 0, 0])
     return total / samples**2

@@ -280,4 +280,6 @@ def rotation_from_vector(vector: Tensor) -> Tensor:
     x, y, z = (vector / angle[..., 0].clamp(min=1e-12)).unbind(-1)
     zero = torch.zeros_like(x)
     cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
-    return torch.eye(3, dtype=vector.dtype, device=vector.device) + angle.sin() * cross + (1 - angle.cos()) * cross @ cross
+    return (
+        torch.eye(3, dtype=vector.dtype, device=vector.device) + angle.sin() * cross + (1 - angle.cos()) * cross @ cross
+    )
