@@ -57,7 +57,7 @@ class StereoConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that strict JSON can hold; infinities become the strings ``"inf"`` and ``"-inf"``."""
-        return {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
+        return {item.name: plain(getattr(self, item.name)) for item in fields(self)}
 
     @classmethod
     def from_json(cls, options: Mapping[str, Any]) -> StereoConfig:
@@ -104,11 +104,12 @@ def _no_rope(config: StereoConfig) -> float:
     raise UsageError(f"pos_embed {config.pos_embed!r}: a two-view network needs rotary positions, such as 'RoPE100'")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The value as strict JSON can hold it: tuples as lists, infinities as the strings ``"inf"`` and ``"-inf"``."""
     if isinstance(value, float) and math.isinf(value):
         return "inf" if value > 0 else "-inf"
     if isinstance(value, tuple | list):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
+        return {key: plain(entry) for key, entry in value.items()}
     return value

@@ -1,1 +1,18 @@
 """Weights files: read safely, built strictly, written whole."""
+
+from stereo4d.network.weights.checkpoint import Checkpoint, file_sha256, read_checkpoint, resolve
+from stereo4d.network.weights.inspection import CheckpointInfo, inspect
+from stereo4d.network.weights.loading import build, empty_network, load_model, save_model
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointInfo",
+    "build",
+    "empty_network",
+    "file_sha256",
+    "inspect",
+    "load_model",
+    "read_checkpoint",
+    "resolve",
+    "save_model",
+]
