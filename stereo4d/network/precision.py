@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -14,8 +17,41 @@ _NATIVE_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86 names, then Arm'
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """The reduced format for encoder and decoder, or None for float32. Heads always run in float32.
+@dataclass(frozen=True)
+class Precision:
+    """How a network computes. Heads always run in float32."""
+
+    reduced: torch.dtype | None = None
+    """Format of encoder and decoder; None follows the caller's own autocast, if any."""
+    full: bool = False
+    """Exact float32: no autocast at all, and no shortened TF32 products in convolutions, which GPUs default to."""
+
+    @contextmanager
+    def backbone(self, device: torch.device) -> Iterator[None]:
+        """For encoder and decoder."""
+        if self.full:
+            with self.heads(device):
+                yield
+        elif self.reduced is None:
+            yield
+        else:
+            with torch.autocast(device.type, self.reduced):
+                yield
+
+    @contextmanager
+    def heads(self, device: torch.device) -> Iterator[None]:
+        """For heads: float32, whatever the caller's autocast says."""
+        cudnn = torch.backends.cudnn
+        untouched = {
+            name: getattr(cudnn, name) for name in ("enabled", "benchmark", "benchmark_limit", "deterministic")
+        }
+        exact = cudnn.flags(**untouched, allow_tf32=False) if self.full else nullcontext()
+        with torch.autocast(device.type, enabled=False), exact:
+            yield
+
+
+def choose(precision: str, device: torch.device) -> Precision:
+    """The precision that a name means on a device.
 
     Args:
         precision: ``exact`` is float32; ``bf16`` is bfloat16 whatever it costs; ``auto`` is bfloat16 where the
@@ -28,8 +64,8 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     if precision not in PRECISIONS:
         raise UsageError(f"precision {precision!r}; there are {', '.join(PRECISIONS)}")
     if precision == "exact" or (precision == "auto" and not has_native_bf16(device)):
-        return None
-    return torch.bfloat16
+        return Precision(full=precision == "exact")
+    return Precision(reduced=torch.bfloat16)
 
 
 def resolve_device(name: str) -> torch.device:

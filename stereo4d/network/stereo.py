@@ -6,7 +6,6 @@ Parameter names are the keys of the published checkpoints, so that a state dict 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 
 import torch
@@ -19,6 +18,7 @@ from stereo4d.network.decoder import DecoderBlock, run_twins
 from stereo4d.network.encoder import PATCH_EMBEDDINGS, Encoded, EncoderBlock
 from stereo4d.network.head import BackboneDims, Head
 from stereo4d.network.layers import Rotary2D, layer_norm
+from stereo4d.network.precision import Precision
 from stereo4d.types import PairPrediction
 
 __all__ = ["Encoded", "StereoConfig", "StereoNetwork"]
@@ -37,8 +37,8 @@ class StereoNetwork(nn.Module):
     def __init__(self, config: StereoConfig) -> None:
         super().__init__()
         self.config = config
-        self.autocast_dtype: torch.dtype | None = None
-        """Reduced precision for encoder and decoder; None follows the caller's own autocast, if any."""
+        self.precision = Precision()
+        """How to compute; by default as the caller's own autocast says, if any."""
         self.enc_rotary = Rotary2D(config.enc_embed_dim // config.enc_num_heads, config.rope_base)
         self.dec_rotary = Rotary2D(config.dec_embed_dim // config.dec_num_heads, config.rope_base)
         if config.patch_embed_cls not in PATCH_EMBEDDINGS:
@@ -92,7 +92,7 @@ class StereoNetwork(nn.Module):
         """Encode (B, 3, H, W) images in [-1, 1]; see ``forward`` for ``true_shape``."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise ShapeError(f"images {tuple(images.shape)} must be (B, 3, H, W)")
-        with self._autocast(images.device):
+        with self.precision.backbone(images.device):
             tokens, positions, portrait = self.patch_embed(images, true_shape)
             rotary = self.enc_rotary.table(positions)
             for block in self.enc_blocks:
@@ -108,7 +108,7 @@ class StereoNetwork(nn.Module):
         """
         if len(view0) != len(view1):
             raise ShapeError(f"{len(view0)} first views and {len(view1)} second views do not pair up")
-        with self._autocast(view0.tokens.device):
+        with self.precision.backbone(view0.tokens.device):
             outputs0, outputs1 = run_twins(
                 zip(self.dec_blocks, self.dec_blocks2, strict=True),
                 self.decoder_embed(view0.tokens),
@@ -127,7 +127,7 @@ class StereoNetwork(nn.Module):
         self, tokens0: Sequence[Tensor], tokens1: Sequence[Tensor], view0: Encoded, view1: Encoded
     ) -> PairPrediction:
         """Run the heads on what ``decode`` returned for these views."""
-        with torch.autocast(view0.tokens.device.type, enabled=False):
+        with self.precision.heads(view0.tokens.device):
             maps0 = self._maps(self.downstream_head1, tokens0, view0)
             maps1 = self._maps(self.downstream_head2, tokens1, view1)
         main = ("pointmap", "confidence")
@@ -156,9 +156,6 @@ class StereoNetwork(nn.Module):
         lying = head([entry[~view.portrait] for entry in tokens], (height, width))
         turned = _lay_down(head([entry[view.portrait] for entry in tokens], (width, height)))
         return {name: _merge(lying[name], turned[name], view.portrait) for name in lying}
-
-    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        return nullcontext() if self.autocast_dtype is None else torch.autocast(device.type, self.autocast_dtype)
 
     def _decoder_block(self) -> DecoderBlock:
         config = self.config

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stereo4d.errors import CheckpointError, PluginError, Stereo4DError
 from stereo4d.network.config import StereoConfig
-from stereo4d.network.precision import autocast_dtype
+from stereo4d.network.precision import choose
 from stereo4d.network.stereo import StereoNetwork
 from stereo4d.network.weights.checkpoint import Checkpoint, read_checkpoint
 from stereo4d.network.weights.inspection import CARD
@@ -43,9 +43,9 @@ def load_model(
     Raises:
         CheckpointError: the file cannot be used, or its keys do not fit the network it describes.
     """
-    reduced = autocast_dtype(precision, torch.device(device))
+    chosen = choose(precision, torch.device(device))
     network = build(read_checkpoint(source, allow=allow))
-    network.autocast_dtype = reduced
+    network.precision = chosen
     return network.to(device).eval()
 
 
