@@ -3,41 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from stereo4d.data.synthetic.pairs import PairBatch, sample_pairs
 from stereo4d.data.synthetic.world import WorldConfig
 
 HELD_OUT = 2**40
-"""Seeds from here on are never trained on."""
+"""Batch numbers from here on are never trained on."""
 
 
-class BatchSeeds(IterableDataset[Tensor]):
-    """An endless (or counted) stream of requests (seed, height, width); the pairs are made on the training device."""
+@dataclass(frozen=True)
+class BatchRecipe:
+    """How a batch is made from its number alone."""
 
-    def __init__(self, sizes: list[tuple[int, int]], first_seed: int, count: int | None) -> None:
-        self.sizes = sizes
-        self.first_seed = first_seed
+    world: WorldConfig
+    batch_size: int
+    sizes: tuple[tuple[int, int], ...]
+    """(height, width) choices; one is drawn per batch."""
+
+    def make(self, number: int, device: torch.device | str) -> PairBatch:
+        """The batch of that number, drawn and rendered on the device."""
+        choice = torch.Generator().manual_seed(number)
+        height, width = self.sizes[int(torch.randint(len(self.sizes), (), generator=choice))]
+        return sample_pairs(self.world, self.batch_size, height, width, seed=number, device=device)
+
+
+class BatchNumbers(IterableDataset[Tensor]):
+    """Batch numbers from ``first`` on, as tensors; they travel to the device, the pairs are made there."""
+
+    def __init__(self, first: int, count: int | None) -> None:
+        self.first = first
         self.count = count
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Requests as int64 tensors (3,); the size is a function of the seed alone."""
-        seed = self.first_seed
-        while self.count is None or seed < self.first_seed + self.count:
-            choice = torch.Generator().manual_seed(seed)
-            height, width = self.sizes[int(torch.randint(len(self.sizes), (), generator=choice))]
-            yield torch.tensor([seed, height, width])
-            seed += 1
+        """``first``, ``first + 1``, ...; worker w of W takes every W-th, so that the loader's order stays the same."""
+        worker = get_worker_info()
+        number, stride = (self.first, 1) if worker is None else (self.first + worker.id, worker.num_workers)
+        while self.count is None or number < self.first + self.count:
+            yield torch.tensor(number)
+            number += stride
+
+
+class BatchesMadeAhead(IterableDataset[PairBatch]):
+    """The same batches, made in the loader's worker processes while the previous ones are trained on."""
+
+    def __init__(self, numbers: BatchNumbers, recipe: BatchRecipe) -> None:
+        self.numbers = numbers
+        self.recipe = recipe
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        """The batches of ``numbers``."""
+        for number in self.numbers:
+            yield self.recipe.make(int(number), "cpu")
 
 
 class SyntheticPairs(L.LightningDataModule):
-    """Endless pairs of random worlds, never the same twice, drawn on the device that trains.
+    """Endless pairs of random worlds, never the same twice.
 
-    A resumed run goes on with the batch after the last one it saw: a batch's seed is its number.
+    A resumed run goes on with the batch after the last one it saw: a batch follows from its number.
 
     Args:
         world: knobs of the random world.
@@ -45,6 +73,7 @@ class SyntheticPairs(L.LightningDataModule):
         sizes: (height, width) choices in pixels; one is drawn per batch.
         seed: of the whole stream.
         val_batches: held-out batches, always the same.
+        workers: processes that render ahead on the CPU; 0 renders on the device that trains.
     """
 
     def __init__(
@@ -55,25 +84,27 @@ class SyntheticPairs(L.LightningDataModule):
         sizes: list[tuple[int, int]] | None = None,
         seed: int = 0,
         val_batches: int = 4,
+        workers: int = 0,
     ) -> None:
         super().__init__()
-        self.world = world or WorldConfig()
-        self.batch_size = batch_size
-        self.sizes = sizes or [(96, 144)]
+        self.recipe = BatchRecipe(world or WorldConfig(), batch_size, tuple(map(tuple, sizes or [(96, 144)])))
         self.seed = seed
         self.val_batches = val_batches
+        self.workers = workers
 
-    def train_dataloader(self) -> DataLoader[Tensor]:
+    def train_dataloader(self) -> DataLoader[Tensor] | DataLoader[PairBatch]:
         """An endless loader; ``trainer.max_steps`` ends training."""
         # Lightning restores the trainer's counters before it asks for loaders, so this is where a resumed run goes on.
         seen = self.trainer.global_step * self.trainer.accumulate_grad_batches if self.trainer else 0
-        return DataLoader(BatchSeeds(self.sizes, (self.seed << 24) + seen, None), batch_size=None)
+        numbers = BatchNumbers((self.seed << 24) + seen, None)
+        if not self.workers:
+            return DataLoader(numbers, batch_size=None)
+        return DataLoader(BatchesMadeAhead(numbers, self.recipe), batch_size=None, num_workers=self.workers)
 
     def val_dataloader(self) -> DataLoader[Tensor]:
         """The held-out batches."""
-        return DataLoader(BatchSeeds(self.sizes, HELD_OUT, self.val_batches), batch_size=None)
+        return DataLoader(BatchNumbers(HELD_OUT, self.val_batches), batch_size=None)
 
-    def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> PairBatch:
-        """Make the requested pairs where the request has arrived."""
-        seed, height, width = batch.tolist()
-        return sample_pairs(self.world, self.batch_size, height, width, seed=seed, device=batch.device)
+    def on_after_batch_transfer(self, batch: Tensor | PairBatch, dataloader_idx: int) -> PairBatch:
+        """Make the requested pairs where the request has arrived, unless a worker has made them already."""
+        return batch if isinstance(batch, PairBatch) else self.recipe.make(int(batch), batch.device)
