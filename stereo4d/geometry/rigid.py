@@ -60,3 +60,23 @@ def similarity(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     transform[..., :3, 3] = (target_mean - scale[..., None, None] * source_mean @ rotation.transpose(-1, -2))[..., 0, :]
     transform[..., 3, 3] = 1
     return transform
+
+
+def rotation_from_vector(vector: Tensor) -> Tensor:
+    """Rotations (..., 3, 3) of axis times angle in radians (..., 3), by Rodrigues' formula; exact at zero."""
+    squared = vector.square().sum(-1)[..., None, None]
+    angle = squared.sqrt()
+    small = squared < 1e-8
+    safe = torch.where(small, 1.0, angle)
+    # Both quotients have finite limits at zero: 1 - a^2/6 and 1/2 - a^2/24.
+    first = torch.where(small, 1 - squared / 6, torch.sin(safe) / safe)
+    second = torch.where(small, 0.5 - squared / 24, (1 - torch.cos(safe)) / safe.square())
+    skew = skew_matrix(vector)
+    return torch.eye(3, dtype=vector.dtype, device=vector.device) + first * skew + second * (skew @ skew)
+
+
+def skew_matrix(vector: Tensor) -> Tensor:
+    """(..., 3, 3) matrices M with ``M @ v = cross(vector, v)``, from (..., 3)."""
+    x, y, z = vector.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))

@@ -1,0 +1,131 @@
+"""Which pairs contradict the others: every pair is judged by the cycles of the pair graph it takes part in.
+
+All pointmaps of one frame's pixels, whoever predicted them and in whichever camera, show one shape up to a similarity.
+One of them is the frame's reference; every pair then carries the reference of one frame onto that of another, and
+around a closed chain of pairs these similarities must multiply to the identity. A confidently wrong pair breaks nearly
+all of its cycles; a right pair keeps those that meet no wrong one.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations, product
+
+import torch
+from torch import Tensor
+
+from stereo4d.geometry.rigid import invert, similarity, transform_points
+
+_MOST_CYCLES = 20_000
+_TOLERATED_RATIO = 4.0
+_TOLERATED_ERROR = 0.02
+
+
+def contradicting(
+    edges: Tensor, points: tuple[Tensor, Tensor], confidence: tuple[Tensor, Tensor], num_frames: int, *, seed: int = 0
+) -> Tensor:
+    """Pairs that most other pairs speak against.
+
+    Args:
+        edges: (E, 2).
+        points: (E, P, 3) of view 0 and of view 1, float64, each pair in its own frame and scale.
+        confidence: (E, P) of view 0 and of view 1.
+        num_frames: N.
+        seed: picks the cycles where there are too many to try them all.
+
+    Returns:
+        (E,) bool, true for pairs whose error, by shape or around cycles, is above 2 % of the size of what a frame sees
+        and above four times the median pair's.
+    """
+    references, to_reference, shape_error = _references(edges, points, confidence, num_frames)
+    # From the reference of view 1's frame to that of view 0's, through the pair's own frame.
+    carried = to_reference[:, 0] @ invert(to_reference[:, 1])
+    cycle_error = _cycle_errors(edges, carried, references, seed)
+    return stands_out(shape_error.amax(1)) | stands_out(cycle_error)
+
+
+def stands_out(error: Tensor) -> Tensor:
+    """(E,) bool: errors above 2 % and above four times the median's; NaN (not judged) never stands out."""
+    return error > (_TOLERATED_RATIO * error.nanmedian()).clamp(min=_TOLERATED_ERROR)
+
+
+def _references(
+    edges: Tensor, points: tuple[Tensor, Tensor], confidence: tuple[Tensor, Tensor], num_frames: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(N, P, 3) references of unit size, (E, 2, 4, 4) similarities onto them, (E, 2) median relative misfits."""
+    references = points[0].new_zeros(num_frames, *points[0].shape[1:])
+    to_reference = torch.eye(4, dtype=references.dtype, device=references.device).repeat(len(edges), 2, 1, 1)
+    error = references.new_zeros(len(edges), 2)
+    for frame in range(num_frames):
+        pair, side = (edges == frame).nonzero().unbind(1)
+        shown = torch.stack(points, 1)[pair, side]
+        weight = torch.stack(confidence, 1)[pair, side]
+        shown = _unit_size(shown)
+        # Each against each; the medoid, closest to most others, is the reference.
+        count = len(shown)
+        source, target = shown.repeat(count, 1, 1), shown.repeat_interleave(count, 0)
+        misfit = _misfit(similarity(source, target, weight.repeat(count, 1)), source, target).view(count, count)
+        medoid = misfit.median(1).values.argmin()
+        references[frame] = shown[medoid]
+        original = torch.stack(points, 1)[pair, side]
+        target = shown[medoid].expand_as(original)
+        fitted = similarity(original, target, weight)
+        to_reference[pair, side] = fitted
+        error[pair, side] = _misfit(fitted, original, target)
+    return references, to_reference, error
+
+
+def _unit_size(points: Tensor) -> Tensor:
+    """(K, P, 3) moved to mean zero and scaled to median distance one from it."""
+    centred = points - points.mean(1, keepdim=True)
+    return centred / centred.norm(dim=-1).median(1).values.clamp(min=1e-12)[:, None, None]
+
+
+def _misfit(transform: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """(K,) median distance between (K, P, 3) moved source points and target points."""
+    return (transform_points(transform, source) - target).norm(dim=-1).median(1).values
+
+
+def _cycle_errors(edges: Tensor, carried: Tensor, references: Tensor, seed: int) -> Tensor:
+    """(E,) lower quartile of the errors of all cycles through each pair; NaN where a pair is in no cycle."""
+    chains, starts = _cycles(edges, seed)
+    errors = references.new_full((len(edges),), torch.nan)
+    if not chains:
+        return errors
+    # Upwards: from the lower frame's reference to the higher's.
+    upwards = torch.where((edges[:, 0] > edges[:, 1])[:, None, None], carried, invert(carried))
+    loop = torch.eye(4, dtype=carried.dtype, device=carried.device).repeat(len(chains), 1, 1)
+    members = torch.tensor(chains, device=edges.device)  # (C, 3): first, second (or -1), closing pair
+    loop = upwards[members[:, 0]]
+    through = members[:, 1] >= 0
+    loop = torch.where(through[:, None, None], upwards[members[:, 1].clamp(min=0)] @ loop, loop)
+    loop = invert(upwards[members[:, 2]]) @ loop
+    home = references[torch.tensor(starts, device=edges.device)][:, ::8]
+    broken = torch.nan_to_num(_misfit(loop, home, home), nan=torch.inf)
+    for pair in range(len(edges)):
+        own = broken[(members == pair).any(1)]
+        if len(own):
+            errors[pair] = own.sort().values[len(own) // 4]
+    return errors
+
+
+def _cycles(edges: Tensor, seed: int) -> tuple[list[tuple[int, int, int]], list[int]]:
+    """Closed chains of two or three pairs, as (first, second or -1, closing) pairs, and the lowest frame of each."""
+    between: dict[tuple[int, int], list[int]] = {}
+    for index, (i, j) in enumerate(edges.tolist()):
+        if i != j:
+            between.setdefault((min(i, j), max(i, j)), []).append(index)
+    chains = [(a, -1, b) for pairs in between.values() for a, b in combinations(pairs, 2)]
+    starts = [low for (low, _), pairs in between.items() for _ in combinations(pairs, 2)]
+    higher: dict[int, list[int]] = {}
+    for low, high in between:
+        higher.setdefault(low, []).append(high)
+    for low, above in higher.items():
+        for middle, high in combinations(sorted(above), 2):
+            if (middle, high) in between:
+                triangle = product(between[low, middle], between[middle, high], between[low, high])
+                chains.extend(triangle)
+                starts.extend([low] * (len(chains) - len(starts)))
+    if len(chains) > _MOST_CYCLES:
+        chosen = torch.randperm(len(chains), generator=torch.Generator().manual_seed(seed))[:_MOST_CYCLES].tolist()
+        chains, starts = [chains[c] for c in chosen], [starts[c] for c in chosen]
+    return chains, starts
