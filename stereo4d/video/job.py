@@ -1,0 +1,150 @@
+"""One reconstruction, decided but not begun: which frames, which pairs, which network, at which size, where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stereo4d import __version__
+from stereo4d.data.transforms import plan_fit
+from stereo4d.errors import InputError
+from stereo4d.network.config import StereoConfig
+from stereo4d.network.precision import choose, resolve_device
+from stereo4d.network.weights import CheckpointInfo, inspect, read_checkpoint
+from stereo4d.video.clip import Size, common_size
+from stereo4d.video.frames import Listing, Selection, describe
+from stereo4d.video.pair_graph import Edge, pair_graph
+from stereo4d.video.plan import Plan, make_plan
+from stereo4d.video.sources import Source, find_source, sha256
+
+DEFAULT_GRAPH = "swin-3-noncyclic"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user can choose."""
+
+    weights: str = "embedded"
+    """``"embedded"``, a ``.pth`` or ``.safetensors`` file, or a folder with ``model.safetensors``."""
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda``, ``cuda:1`` ..."""
+    precision: str = "auto"
+    """``auto``, ``bf16`` or ``exact`` (float32 all through, and stored so)."""
+    graph: str = DEFAULT_GRAPH
+    """Name of the pair graph; see ``pair_graph``."""
+    size: int | None = None
+    """Long side of the network's images in pixels; None takes the size the network was trained at."""
+    selection: Selection = field(default_factory=Selection)
+    """Which frames are taken."""
+    seed: int = 0
+    """Same seed, same scene."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that is known before the first frame is kept and the first weight is loaded."""
+
+    source: Source
+    options: Options
+    listing: Listing
+    indices: tuple[int, ...]
+    """Frames to take, rising."""
+    config: StereoConfig
+    size: int
+    """Long side at network size, in pixels."""
+    device: torch.device
+    dtype: torch.dtype
+    """What encoder and decoder compute in."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether predictions are stored in float32."""
+        return self.options.precision == "exact"
+
+    @property
+    def original_size(self) -> Size:
+        """(height, width) that frames are brought to before they are resized for the network."""
+        return common_size(self.listing, self.indices)
+
+    @property
+    def network_size(self) -> Size:
+        """(H, W) of the network's images."""
+        height, width = self.original_size
+        return plan_fit(width, height, self.size, patch_size=self.config.patch_size).size
+
+    def edges(self, num_frames: int) -> list[Edge]:
+        """The pairs among this many frames."""
+        return pair_graph(self.options.graph, num_frames)
+
+    def plan(self) -> Plan:
+        """What this job will cost."""
+        return make_plan(
+            self.config,
+            frames=len(self.indices),
+            pairs=len(self.edges(len(self.indices))),
+            size=self.network_size,
+            original_size=self.original_size,
+            device=self.device,
+            dtype=self.dtype,
+            exact=self.exact,
+        )
+
+    @cached_property
+    def input_sha256(self) -> str:
+        """Checksum of the input; the whole of it is read."""
+        return sha256(self.source)
+
+    @cached_property
+    def checkpoint(self) -> CheckpointInfo:
+        """What the weights are, with checksum and licence; the whole file is read."""
+        return inspect(self.options.weights)
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides what frames and predictions look like, as plain values."""
+        return {
+            "stereo4d": __version__,
+            "input_sha256": self.input_sha256,
+            "selection": asdict(self.options.selection),
+            "graph": self.options.graph,
+            "size": self.size,
+            "network_size": list(self.network_size),
+            "weights_sha256": self.checkpoint.sha256,
+            "precision": self.options.precision,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "seed": self.options.seed,
+        }
+
+
+def open_job(entries: Sequence[str | Path], options: Options) -> Job:
+    """Look at input, weights and machine, cheaply, and decide.
+
+    Args:
+        entries: one video, folder, or pattern; or the images of one clip.
+        options: what the user chose.
+
+    Raises:
+        InputError: the input cannot be used, or the selection leaves no frame of it.
+        CheckpointError: the weights cannot be used.
+        UsageError: an option is wrong.
+    """
+    source = find_source([str(entry) for entry in entries])
+    device = resolve_device(options.device)
+    dtype = choose(options.precision, device).reduced or torch.float32
+    listing = describe(source)
+    indices = tuple(options.selection.choose(listing.times))
+    if not indices:
+        raise InputError(
+            f"{source.label}: no frame lies between --start and --end; its {len(listing.times)} frames span "
+            f"{listing.times[0]:.3f} to {listing.times[-1]:.3f} s"
+        )
+    config = StereoConfig.from_json(read_checkpoint(options.weights).options)
+    size = options.size or max(config.img_size)
+    job = Job(source, options, listing, indices, config, size, device, dtype)
+    # Both can fail: better now than after the work.
+    _ = job.network_size, job.edges(len(indices))
+    return job
