@@ -1,1 +1,1 @@
-
+"""Training: objectives and LightningModules."""

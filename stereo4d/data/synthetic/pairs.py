@@ -84,8 +84,8 @@ def sample_pairs(
     """
     world = sample_world(config, batch, seed=seed, device=device)
     draw = Draw(seed + 1_000_003, device)
-    # Times at least a tenth of the clip apart, in either order.
-    gap = draw.uniform(batch, low=0.1, high=1.0)
+    # From neighbouring frames of a video to the clip's two ends, in either order.
+    gap = draw.log_uniform(batch, low=0.04, high=1.0)
     start = draw.uniform(batch) * (1 - gap)
     forward = draw.uniform(batch) < 0.5
     time0 = torch.where(forward, start, start + gap)

@@ -99,7 +99,7 @@ def _cast_room(world: World, origin: Tensor, direction: Tensor) -> tuple[Tensor,
 def _cast_objects(
     world: World, time: Tensor, origin: Tensor, direction: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor] | None:
-    """Every ray-object hit: (ray index, distance, object, rigid-frame point, world normal), M of each; None without one.
+    """Every ray-object hit, M of each: ray index, distance, object, rigid-frame point, world normal; None without any.
 
     A bounding-sphere test over all rays picks the few ray-object pairs that need the exact intersection.
     """

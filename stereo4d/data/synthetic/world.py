@@ -60,7 +60,7 @@ class World:
     room_max: Tensor
     """(B, 3)."""
     half_extent: Tensor
-    """(B, K, 3): half axes of the ellipsoid, half sides of the box, radii (x, z) and half height (y) of the cylinder."""
+    """(B, K, 3): half axes of ellipsoids, half sides of boxes, radii (x, z) and half height (y) of cylinders."""
     present: Tensor
     """(B, K) bool."""
     position: Tensor

@@ -1,0 +1,171 @@
+"""How well a predictor does on image pairs with exact truth, beside what a guess would score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from stereo4d.evaluation.metrics import depth_errors, rotation_error, translation_direction_error
+from stereo4d.geometry.camera import pinhole, unproject
+from stereo4d.geometry.pnp import pnp_of_pointmap
+from stereo4d.geometry.pointmap import estimate_focal
+from stereo4d.types import PairPrediction
+
+
+class TruePairs(Protocol):
+    """What is known of B pairs; shapes as in the synthetic world's ``PairBatch``."""
+
+    @property
+    def pointmap0(self) -> Tensor:
+        """(B, H, W, 3) in view 0's camera."""
+
+    @property
+    def pointmap1(self) -> Tensor:
+        """(B, H, W, 3) in view 0's camera."""
+
+    @property
+    def moving1(self) -> Tensor:
+        """(B, H, W) bool: view 1's surfaces that move on their own."""
+
+    @property
+    def intrinsics0(self) -> Tensor:
+        """(B, 3, 3) pixels."""
+
+    @property
+    def relative(self) -> Tensor:
+        """(B, 4, 4) pose of camera 1 in view 0's camera."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number per pair, predicted and guessed."""
+
+    title: str
+    unit: str
+    predicted: Tensor
+    """(B,)."""
+    guess: Tensor
+    """(B,)."""
+    guess_name: str
+    larger_is_better: bool = False
+
+    def row(self) -> dict[str, float | str]:
+        """Means and medians over the pairs."""
+        return {
+            "figure": self.title,
+            "unit": self.unit,
+            "mean": float(self.predicted.mean()),
+            "median": float(self.predicted.median()),
+            "guess": self.guess_name,
+            "guess mean": float(self.guess.mean()),
+            "guess median": float(self.guess.median()),
+        }
+
+
+def pair_figures(prediction: PairPrediction, truth: TruePairs) -> dict[str, Figure]:
+    """Errors of B predicted pairs.
+
+    Depth is scaled by its median. Points of view 1 are scaled by the median distance of view 0's points and compared
+    relative to their true distance. The relative pose comes from PnP on view 1's pointmap with the focal that view 0's
+    pointmap implies: nothing of the truth is used.
+    """
+    depth, true_depth = prediction.pointmap0[..., 2], truth.pointmap0[..., 2]
+    errors = depth_errors(depth, true_depth)
+    flat = depth_errors(torch.ones_like(depth), true_depth)
+    relative = torch.stack([_relative_pose(prediction, pair) for pair in range(len(depth))])
+    identity = torch.eye(4, dtype=relative.dtype).expand_as(relative)
+    true_relative = truth.relative.to(relative.dtype).cpu()
+    focal = estimate_focal(prediction.pointmap0, prediction.confidence0)
+    true_focal = truth.intrinsics0[:, 0, 0]
+    typical = true_focal.median()
+    static = "identity pose"
+    return {
+        "absrel": Figure("depth AbsRel", "", errors.abs_rel, flat.abs_rel, "constant depth"),
+        "delta1": Figure("depth delta < 1.25", "", errors.delta_125, flat.delta_125, "constant depth", True),
+        "points1": Figure(
+            "pointmap of view 1, relative error",
+            "",
+            _point_error(prediction.pointmap0, prediction.pointmap1, truth),
+            _point_error(*_flat_points(truth), truth),
+            "constant depth, identity pose",
+        ),
+        "rotation": Figure(
+            "relative rotation error",
+            "deg",
+            rotation_error(relative, true_relative),
+            rotation_error(identity, true_relative),
+            static,
+        ),
+        "translation": Figure(
+            "translation direction error",
+            "deg",
+            translation_direction_error(relative, true_relative),
+            translation_direction_error(identity, true_relative),
+            static,
+        ),
+        "focal": Figure(
+            "focal error", "", (focal / true_focal - 1).abs(), (typical / true_focal - 1).abs(), "median focal"
+        ),
+    }
+
+
+def _relative_pose(prediction: PairPrediction, pair: int) -> Tensor:
+    """(4, 4) pose of camera 1 in view 0's camera, by PnP."""
+    height, width = prediction.confidence1.shape[1:]
+    one = slice(pair, pair + 1)
+    focal = estimate_focal(prediction.pointmap0[one], prediction.confidence0[one])
+    intrinsics = pinhole(focal, height, width)[0]
+    return torch.as_tensor(
+        pnp_of_pointmap(prediction.pointmap1[pair], intrinsics, prediction.confidence1[pair]).cam2world
+    )
+
+
+def _point_error(pointmap0: Tensor, pointmap1: Tensor, truth: TruePairs) -> Tensor:
+    """(B,) mean distance of view 1's points to the truth, each relative to the point's true distance."""
+    scale = _median_norm(truth.pointmap0) / _median_norm(pointmap0)
+    gap = (pointmap1 * scale[:, None, None, None] - truth.pointmap1).norm(dim=-1)
+    return (gap / truth.pointmap1.norm(dim=-1)).flatten(1).mean(1)
+
+
+def _flat_points(truth: TruePairs) -> tuple[Tensor, Tensor]:
+    """What someone would say who knows the lens but sees nothing: constant depth, no motion."""
+    points = unproject(torch.ones_like(truth.pointmap0[..., 2]), truth.intrinsics0)
+    return points, points
+
+
+def _median_norm(pointmap: Tensor) -> Tensor:
+    return pointmap.norm(dim=-1).flatten(1).median(1).values
+
+
+def join_figures(batches: list[Mapping[str, Figure]]) -> dict[str, Figure]:
+    """Figures of several batches as one."""
+    first = batches[0]
+    return {
+        key: Figure(
+            one.title,
+            one.unit,
+            torch.cat([batch[key].predicted for batch in batches]),
+            torch.cat([batch[key].guess for batch in batches]),
+            one.guess_name,
+            one.larger_is_better,
+        )
+        for key, one in first.items()
+    }
+
+
+def table(figures: Mapping[str, Figure]) -> str:
+    """The figures as a Markdown table."""
+    lines = ["| figure | mean | median | guess | its mean | its median |", "|---|---|---|---|---|---|"]
+    for figure in figures.values():
+        row = figure.row()
+        unit = f" ({figure.unit})" if figure.unit else ""
+        digits = 1 if figure.unit == "deg" else 3
+        numbers = [f"{row[name]:.{digits}f}" for name in ("mean", "median", "guess mean", "guess median")]
+        lines.append(
+            f"| {figure.title}{unit} | {numbers[0]} | {numbers[1]} | {figure.guess_name} | {numbers[2]} | {numbers[3]} |"
+        )
+    return "\n".join(lines)
