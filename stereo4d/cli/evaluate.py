@@ -66,8 +66,5 @@ def _on_cpu(prediction):  # type: ignore[no-untyped-def]
     from stereo4d.types import PairPrediction
 
     return PairPrediction(
-        *(
-            getattr(prediction, name).float().cpu()
-            for name in ("pointmap0", "confidence0", "pointmap1", "confidence1")
-        )
+        *(getattr(prediction, name).float().cpu() for name in ("pointmap0", "confidence0", "pointmap1", "confidence1"))
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # "omegaconf" would resolve each file as it is read and ignore later overrides; "+" resolves at the end.
         parser_kwargs={"parser_mode": "omegaconf+"},
         seed_everything_default=0,
-        args=None if argv is None else list(argv),
+        # Lightning warns about arguments that come beside those of the process, so hand on only what is different.
+        args=None if argv is None or list(argv) == sys.argv[1:] else list(argv),
     )
     return 0
