@@ -162,10 +162,10 @@ def table(figures: Mapping[str, Figure]) -> str:
     lines = ["| figure | mean | median | guess | its mean | its median |", "|---|---|---|---|---|---|"]
     for figure in figures.values():
         row = figure.row()
-        unit = f" ({figure.unit})" if figure.unit else ""
+        title = f"{figure.title} ({figure.unit})" if figure.unit else figure.title
         digits = 1 if figure.unit == "deg" else 3
-        numbers = [f"{row[name]:.{digits}f}" for name in ("mean", "median", "guess mean", "guess median")]
-        lines.append(
-            f"| {figure.title}{unit} | {numbers[0]} | {numbers[1]} | {figure.guess_name} | {numbers[2]} | {numbers[3]} |"
+        mean, median, guess, guess_median = (
+            f"{row[name]:.{digits}f}" for name in ("mean", "median", "guess mean", "guess median")
         )
+        lines.append(f"| {title} | {mean} | {median} | {figure.guess_name} | {guess} | {guess_median} |")
     return "\n".join(lines)

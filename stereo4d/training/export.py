@@ -1,4 +1,4 @@
-"""From a training checkpoint to weights that everything else loads: ``python -m stereo4d.training.export CKPT FOLDER``."""
+"""From a training checkpoint to weights: ``python -m stereo4d.training.export CKPT FOLDER``."""
 
 from __future__ import annotations
 
