@@ -87,7 +87,7 @@ class SyntheticPairs(L.LightningDataModule):
         workers: int = 0,
     ) -> None:
         super().__init__()
-        self.recipe = BatchRecipe(world or WorldConfig(), batch_size, tuple(map(tuple, sizes or [(96, 144)])))
+        self.recipe = BatchRecipe(world or WorldConfig(), batch_size, tuple((height, width) for height, width in sizes or [(96, 144)]))
         self.seed = seed
         self.val_batches = val_batches
         self.workers = workers

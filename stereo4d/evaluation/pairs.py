@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -141,7 +141,7 @@ def _median_norm(pointmap: Tensor) -> Tensor:
     return pointmap.norm(dim=-1).flatten(1).median(1).values
 
 
-def join_figures(batches: list[Mapping[str, Figure]]) -> dict[str, Figure]:
+def join_figures(batches: Sequence[Mapping[str, Figure]]) -> dict[str, Figure]:
     """Figures of several batches as one."""
     first = batches[0]
     return {

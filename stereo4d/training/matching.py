@@ -8,13 +8,14 @@ training sees this term; the network and its checkpoint are unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from stereo4d.network.decoder import DecoderBlock
 from stereo4d.network.layers import CrossAttention
 from stereo4d.network.stereo import StereoNetwork
 
@@ -36,7 +37,7 @@ def record_cross_attention(network: StereoNetwork) -> Iterator[tuple[list[Attent
     records: tuple[list[AttentionInput], list[AttentionInput]] = ([], [])
     handles = []
 
-    def listener(record: list[AttentionInput]) -> object:
+    def listener(record: list[AttentionInput]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def listen(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             assert isinstance(module, CrossAttention)
             record.append(AttentionInput(module, inputs[0], inputs[1]))
@@ -45,6 +46,7 @@ def record_cross_attention(network: StereoNetwork) -> Iterator[tuple[list[Attent
 
     for blocks, record in zip((network.dec_blocks, network.dec_blocks2), records, strict=True):
         for block in blocks:
+            assert isinstance(block, DecoderBlock)
             handles.append(block.cross_attn.register_forward_pre_hook(listener(record)))
     try:
         yield records
