@@ -87,7 +87,8 @@ class SyntheticPairs(L.LightningDataModule):
         workers: int = 0,
     ) -> None:
         super().__init__()
-        self.recipe = BatchRecipe(world or WorldConfig(), batch_size, tuple((height, width) for height, width in sizes or [(96, 144)]))
+        choices = tuple((height, width) for height, width in sizes or [(96, 144)])
+        self.recipe = BatchRecipe(world or WorldConfig(), batch_size, choices)
         self.seed = seed
         self.val_batches = val_batches
         self.workers = workers
