@@ -5,31 +5,35 @@ Library code takes a ``Progress`` and says which stage it is in; nothing is show
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class Stage:
     """One running stage: tell it how far it is."""
 
-    def __init__(self, show: Callable[[int], None] | None = None, note: Callable[[str], None] | None = None) -> None:
-        self.started = time.monotonic()
+    def __init__(self, bar: Any = None) -> None:
         self.done = 0
         """Units of work finished so far."""
-        self._show = show
-        self._note = note
+        self._bar = bar
 
     def advance(self, count: int = 1) -> None:
         """Say that ``count`` more units of work are done."""
         self.done += count
-        if self._show is not None:
-            self._show(count)
+        if self._bar is not None:
+            self._bar.update(count)
+
+    def expect(self, total: int) -> None:
+        """Say how many units there are, where it shows only on the way."""
+        if self._bar is not None:
+            self._bar.total = total
 
     def note(self, text: str) -> None:
         """Show a few words beside the bar, for example the current loss."""
-        if self._note is not None:
-            self._note(text)
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=False)
 
 
 class Progress:
@@ -52,8 +56,10 @@ class Progress:
             return
         from tqdm import tqdm  # only a shown bar pays for the import
 
-        with tqdm(total=total, desc=f"{name:<12}", unit=unit or "it", dynamic_ncols=True, mininterval=0.5) as bar:
-            yield Stage(bar.update, bar.set_postfix_str)
+        # In a log file every update is a line: say less there.
+        pause = 0.3 if sys.stderr.isatty() else 10
+        with tqdm(total=total, desc=f"{name:<12}", unit=unit or "it", dynamic_ncols=True, mininterval=pause) as bar:
+            yield Stage(bar)
 
 
 SILENT = Progress(quiet=True)

@@ -114,7 +114,7 @@ def one_line(text: str) -> str:
 def failure(error: BaseException) -> tuple[str, int]:
     """The last line on stderr, and the exit code, for whatever ended a command."""
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted; nothing unfinished was left looking finished", INTERRUPTED
+        return one_line(str(error)) or "interrupted", INTERRUPTED
     if isinstance(error, Stereo4DError):
         return one_line(str(error)), error.exit_code
     if isinstance(error, ArgumentError):
@@ -130,12 +130,17 @@ def failure(error: BaseException) -> tuple[str, int]:
 
 def os_reason(error: OSError) -> str:
     """An operating system error with its file and its reason."""
-    path = error.filename if error.filename is not None else "a file"
+    path = error.filename if error.filename is not None else "standard output"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"{path}: cannot be written, no space left ({error.strerror}); free some space or choose another --out"
+        return f"{path}: cannot be written, no space left ({error.strerror}); make room or write elsewhere"
     return f"{path}: {error.strerror or one_line(str(error))}"
 
 
 def print_json(data: Mapping[str, Any]) -> None:
     """Write one JSON object as a line on stdout."""
     sys.stdout.write(json.dumps(data) + "\n")
+
+
+def print_error(reason: str) -> None:
+    """Write one line about a failure on stderr."""
+    print(f"stereo4d: error: {reason}", file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from stereo4d.cli.common import DONE, failure, run_command
+from stereo4d.cli.common import DONE, failure, print_error, run_command
 from stereo4d.errors import UsageError
 
 COMMANDS = {
@@ -57,9 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         line, code = failure(error)
-        if isinstance(error, BrokenPipeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else flushing at exit fails once more
-        print(f"stereo4d: error: {line}", file=sys.stderr, flush=True)
+        _give_up_broken_stdout()
+        print_error(line)
         return code
 
 
@@ -109,6 +108,14 @@ def _process_manners() -> Iterator[None]:
         logger.removeHandler(handler)
         logger.propagate = True
         _on_terminate(previous)
+
+
+def _give_up_broken_stdout() -> None:
+    """Forget what cannot be written to stdout (reader gone, disk full); else the interpreter complains once more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _PlainFormatter(logging.Formatter):

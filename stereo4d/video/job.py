@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,32 +15,11 @@ from stereo4d.network.config import StereoConfig
 from stereo4d.network.precision import choose, resolve_device
 from stereo4d.network.weights import CheckpointInfo, inspect, read_checkpoint
 from stereo4d.video.clip import Size, common_size
-from stereo4d.video.frames import Listing, Selection, describe
+from stereo4d.video.frames import Listing, describe
+from stereo4d.video.options import Options
 from stereo4d.video.pair_graph import Edge, pair_graph
 from stereo4d.video.plan import Plan, make_plan
-from stereo4d.video.sources import Source, find_source, sha256
-
-DEFAULT_GRAPH = "swin-3-noncyclic"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the user can choose."""
-
-    weights: str = "embedded"
-    """``"embedded"``, a ``.pth`` or ``.safetensors`` file, or a folder with ``model.safetensors``."""
-    device: str = "auto"
-    """``auto``, ``cpu``, ``cuda``, ``cuda:1`` ..."""
-    precision: str = "auto"
-    """``auto``, ``bf16`` or ``exact`` (float32 all through, and stored so)."""
-    graph: str = DEFAULT_GRAPH
-    """Name of the pair graph; see ``pair_graph``."""
-    size: int | None = None
-    """Long side of the network's images in pixels; None takes the size the network was trained at."""
-    selection: Selection = field(default_factory=Selection)
-    """Which frames are taken."""
-    seed: int = 0
-    """Same seed, same scene."""
+from stereo4d.video.sources import Source, sha256
 
 
 @dataclass(frozen=True)
@@ -120,11 +97,11 @@ class Job:
         }
 
 
-def open_job(entries: Sequence[str | Path], options: Options) -> Job:
+def open_job(source: Source, options: Options) -> Job:
     """Look at input, weights and machine, cheaply, and decide.
 
     Args:
-        entries: one video, folder, or pattern; or the images of one clip.
+        source: the clip.
         options: what the user chose.
 
     Raises:
@@ -132,7 +109,6 @@ def open_job(entries: Sequence[str | Path], options: Options) -> Job:
         CheckpointError: the weights cannot be used.
         UsageError: an option is wrong.
     """
-    source = find_source([str(entry) for entry in entries])
     device = resolve_device(options.device)
     dtype = choose(options.precision, device).reduced or torch.float32
     listing = describe(source)

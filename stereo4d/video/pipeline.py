@@ -18,9 +18,11 @@ from stereo4d.types import Scene
 from stereo4d.video.clip import Clip, camera_stands_still, read_clip
 from stereo4d.video.frames import Selection
 from stereo4d.video.inference import predict_pairs
-from stereo4d.video.job import DEFAULT_GRAPH, Job, Options, open_job
+from stereo4d.video.job import Job, open_job
 from stereo4d.video.manifest import build_manifest
+from stereo4d.video.options import DEFAULT_GRAPH, Options
 from stereo4d.video.prediction_files import FRAMES_FILE, ShardWriter, read_predictions, stored_edges
+from stereo4d.video.sources import find_source
 from stereo4d.video.workspace import RECORDING, Workspace
 from stereo4d.viewing import load_viewer
 
@@ -70,10 +72,10 @@ def reconstruct(
     Raises:
         Stereo4DError: the kind says what is wrong: input, weights, an option, the pair graph, or the output folder.
     """
-    entries = [source] if isinstance(source, str | Path) else list(source)
+    entries = [str(entry) for entry in ([source] if isinstance(source, str | Path) else source)]
     selection = Selection(stride, fps, max_frames, start, end)
     options = Options(str(weights), device, precision, graph, size, selection, seed)
-    return run(open_job(entries, options), Path(out), overwrite=overwrite, progress=progress)
+    return run(open_job(find_source(entries), options), Path(out), overwrite=overwrite, progress=progress)
 
 
 def run(job: Job, out: Path, *, overwrite: bool = False, progress: Progress = SILENT) -> Scene:
@@ -126,9 +128,11 @@ def align_pairs(job: Job, workspace: Workspace, clip: Clip, progress: Progress) 
     """Bring all pairs into one world."""
     with workspace.stage("alignment"), progress.stage("alignment") as stage:
         edges, prediction = read_predictions(workspace.pairs)
-        problem = AlignmentProblem(edges, prediction, len(clip), shared_focal=not job.source.is_images)
+        one_camera = len(np.unique(clip.original_sizes, axis=0)) == 1
+        problem = AlignmentProblem(edges, prediction, len(clip), shared_focal=one_camera)
 
         def told(done: int, most: int, loss: float) -> None:
+            stage.expect(most)
             stage.advance(done - stage.done)
             stage.note(f"loss {loss:.4f}")
 

@@ -1,0 +1,167 @@
+"""``stereo4d reconstruct``: a video, or images, into a 4D scene."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stereo4d.progress import Progress
+    from stereo4d.types import Scene
+    from stereo4d.video.options import Options
+
+
+def reconstruct(
+    inputs: list[str],
+    *,
+    out: str,
+    weights: str = "embedded",
+    device: str = "auto",
+    precision: str = "auto",
+    graph: str = "swin-3-noncyclic",
+    size: int | None = None,
+    stride: int | None = None,
+    fps: float | None = None,
+    max_frames: int | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    seed: int = 0,
+    dry_run: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    json: bool = False,
+) -> int:
+    """Reconstruct videos, or folders, globs or lists of images, in space and time.
+
+    Args:
+        inputs: videos, folders or patterns, one scene each; several image files together are one clip.
+        out: scene folder; with several inputs, the folder that gets one scene folder for each.
+        weights: 'embedded', a .pth or .safetensors file, or a folder with model.safetensors and config.json.
+        device: cpu, cuda, cuda:1 ..., or auto.
+        precision: exact (float32 all through), bf16, or auto (bf16 where the processor has it).
+        graph: which frames are paired: swin-W-noncyclic, complete, oneref-R, logwin-W ...
+        size: long side of the network's images in pixels; by default the size the network was trained at.
+        stride: take every how manyth frame.
+        fps: take this many frames a second.
+        max_frames: take at most this many frames: the first ones with --stride or --fps, else spread over the clip.
+        start: seconds after the first frame to begin at.
+        end: seconds after the first frame to stop at.
+        seed: same seed, same scene.
+        dry_run: say what it would take, and do nothing.
+        overwrite: replace a finished scene.
+        quiet: show no progress and print nothing.
+        json: print one JSON object instead of lines.
+    """
+    from stereo4d.cli.common import DONE, FAILED, PARTIAL, failure, print_error, print_json
+    from stereo4d.progress import Progress
+    from stereo4d.video.frames import Selection
+    from stereo4d.video.options import Options
+    from stereo4d.video.sources import group_inputs
+
+    options = Options(weights, device, precision, graph, size, Selection(stride, fps, max_frames, start, end), seed)
+    groups = group_inputs(inputs)
+    folders = _folders(groups, Path(out))
+    one = _plan if dry_run else partial(_scene, overwrite=overwrite, progress=Progress(quiet=quiet or json))
+    reports: list[dict[str, Any]] = []
+    failures: list[str] = []
+    for entries, folder in zip(groups, folders, strict=True):
+        try:
+            report, lines = one(entries, folder, options)
+        except Exception as error:
+            if len(groups) == 1:
+                raise
+            failures.append(failure(error)[0])
+            print_error(failures[-1])
+            continue
+        reports.append(report)
+        if not json and not quiet:
+            print("\n".join(lines), flush=True)
+    if json:
+        print_json({"scenes": reports, "failed": failures})
+    if not failures:
+        return DONE
+    print_error(f"{len(failures)} of {len(groups)} inputs failed; the last: {failures[-1]}")
+    return PARTIAL if reports else FAILED
+
+
+def _folders(groups: Sequence[Sequence[str]], out: Path) -> list[Path]:
+    """Where each clip's scene goes: ``out`` itself for one clip, else a folder in it, named after the clip."""
+    if len(groups) == 1:
+        return [out]
+    folders: list[Path] = []
+    for entries in groups:
+        name = Path(entries[0]).stem or "scene"
+        taken = [folder.name for folder in folders]
+        fresh = next(unique for unique in (name, *(f"{name}-{n}" for n in range(2, 10**6))) if unique not in taken)
+        folders.append(out / fresh)
+    return folders
+
+
+Report = tuple[dict[str, Any], list[str]]
+"""What came out of one clip: plain values, and the same in words."""
+
+
+def _plan(entries: Sequence[str], folder: Path, options: Options) -> Report:
+    """What one clip would take."""
+    from stereo4d.video.sources import find_source
+
+    source = find_source(entries)  # a wrong name is told before torch is imported
+
+    from stereo4d.video.job import open_job
+
+    job = open_job(source, options)
+    plan = job.plan()
+    return {"input": job.source.label, **plan.as_dict()}, [f"input    {job.source.label}", *plan.lines()]
+
+
+def _scene(entries: Sequence[str], folder: Path, options: Options, *, overwrite: bool, progress: Progress) -> Report:
+    """Reconstruct one clip."""
+    from stereo4d.video.sources import find_source
+
+    source = find_source(entries)  # a wrong name is told before torch is imported
+
+    from stereo4d.video.job import open_job
+    from stereo4d.video.pipeline import run
+    from stereo4d.video.workspace import RECORDING
+
+    job = open_job(source, options)
+    try:
+        scene = run(job, folder, overwrite=overwrite, progress=progress)
+    except KeyboardInterrupt as stop:
+        going_on = f"{source.label}: interrupted; {folder} is unfinished, and the same command goes on from there"
+        raise KeyboardInterrupt(going_on) from stop
+    pairs = scene.manifest["pairs"]["count"]
+    seconds = {name: record["seconds"] for name, record in scene.manifest["stages"].items()}
+    errors = _errors(scene, job.source.paths[0])
+    stages = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
+    report = {
+        "input": job.source.label,
+        "scene": str(folder),
+        "recording": str(folder / RECORDING),
+        "frames": len(scene),
+        "pairs": pairs,
+        "seconds": seconds,
+        "warnings": scene.manifest["warnings"],
+        "errors": None if errors is None else errors.as_dict(),
+    }
+    lines = [
+        f"input      {job.source.label}",
+        f"frames     {len(scene)}, {scene.times[0]:.2f} to {scene.times[-1]:.2f} s",
+        f"pairs      {pairs} ({options.graph})",
+        f"seconds    {sum(seconds.values()):.1f} ({stages})",
+        *([] if errors is None else [f"against the exact truth: {line}" for line in errors.lines()]),
+        f"scene      {folder}",
+        f"recording  {folder / RECORDING} (stereo4d view {folder})",
+    ]
+    return report, lines
+
+
+def _errors(scene: Scene, path: Path) -> Any:
+    """Errors against the truth that lies beside a synthetic clip; None for any other clip."""
+    from stereo4d.data.synthetic.clip import find_truth, load_truth
+    from stereo4d.evaluation.scene_errors import scene_errors
+
+    return scene_errors(scene, load_truth(path).clip) if find_truth(path) is not None else None
