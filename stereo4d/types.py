@@ -170,3 +170,13 @@ class Scene:
         from stereo4d.scene_files import load_scene
 
         return load_scene(Path(folder))
+
+    def to_rerun(self, path: str | Path) -> Path:
+        """Write a Rerun recording (``.rrd``) of the scene: cloud over time, cameras, RGB, depth, confidence.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        from stereo4d.viewing import load_viewer
+
+        return load_viewer("rerun").write(self, Path(path))

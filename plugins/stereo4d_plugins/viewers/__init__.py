@@ -1,0 +1,1 @@
+"""Viewers: scenes as files that a person can look at."""

@@ -1,0 +1,114 @@
+"""Which points of a scene are worth showing, and one cloud of what stands still."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from stereo4d.types import Scene
+
+_KEY_BITS = 21  # three of them fit an int64
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """P coloured points in the world."""
+
+    points: np.ndarray
+    """(P, 3) float32."""
+    colors: np.ndarray
+    """(P, 3) uint8 RGB."""
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+def confidence_floor(scene: Scene, *, keep: float = 0.75) -> float:
+    """The confidence that a share ``keep`` of the scene's measured pixels reach, from a sample of frames."""
+    frames = np.unique(np.linspace(0, len(scene) - 1, 16).astype(int))
+    sample = np.concatenate([scene.confidence[i][scene.depth[i] > 0].ravel() for i in frames]).astype(np.float32)
+    return float(np.quantile(sample, 1 - keep)) if len(sample) else 1.0
+
+
+def trusted(depth: np.ndarray, confidence: np.ndarray, floor: float, *, jump: float = 0.06) -> np.ndarray:
+    """(H, W) bool: measured, confident, and not on a depth edge.
+
+    Depth is smeared across edges, so pixels there hang in the air between the near and the far surface.
+
+    Args:
+        depth: (H, W); <= 0 marks no measurement.
+        confidence: (H, W).
+        floor: least confidence.
+        jump: relative depth difference to a direct neighbour that makes an edge.
+    """
+    depth = np.asarray(depth, np.float32)
+    edge = np.zeros(depth.shape, bool)
+    step = jump * depth
+    down = np.abs(np.diff(depth, axis=0))
+    right = np.abs(np.diff(depth, axis=1))
+    edge[1:] |= down > step[1:]
+    edge[:-1] |= down > step[:-1]
+    edge[:, 1:] |= right > step[:, 1:]
+    edge[:, :-1] |= right > step[:, :-1]
+    return (depth > 0) & np.isfinite(depth) & (np.asarray(confidence) >= floor) & ~edge
+
+
+def frame_cloud(scene: Scene, frame: int, mask: np.ndarray, *, limit: int) -> Cloud:
+    """The points of one frame where ``mask`` (H, W) holds, thinned evenly to at most ``limit``."""
+    rows = np.flatnonzero(mask)
+    if len(rows) > limit:
+        rows = rows[np.linspace(0, len(rows) - 1, limit).astype(np.int64)]
+    points = scene.points(frame).reshape(-1, 3)[rows]
+    return Cloud(points.astype(np.float32), np.asarray(scene.rgb[frame]).reshape(-1, 3)[rows])
+
+
+def static_cloud(scene: Scene, floor: float, *, limit: int, candidates: int = 3_000_000) -> Cloud:
+    """What stands still in all frames, fused: one point a voxel, at most ``limit`` points.
+
+    Args:
+        scene: the scene.
+        floor: least confidence.
+        limit: most points in the result; the voxels grow until it is met.
+        candidates: most points looked at, which bounds memory on long videos.
+    """
+    height, width = scene.depth.shape[1:]
+    per_frame = max(1, candidates // len(scene))
+    parts = list(_static_parts(scene, floor, min(per_frame, height * width)))
+    points = np.concatenate([part.points for part in parts])
+    colors = np.concatenate([part.colors for part in parts])
+    if not len(points):
+        return Cloud(points, colors)
+    voxel = 1.3 * _pixel_footprint(scene)
+    cloud = _fuse(points, colors, voxel)
+    while len(cloud) > limit:
+        # A surface crosses voxels in proportion to their inverse area.
+        voxel *= max(1.1, (len(cloud) / limit) ** 0.5)
+        cloud = _fuse(points, colors, voxel)
+    return cloud
+
+
+def _static_parts(scene: Scene, floor: float, limit: int) -> Iterator[Cloud]:
+    for frame in range(len(scene)):
+        mask = trusted(scene.depth[frame], scene.confidence[frame], floor) & (np.asarray(scene.dynamic[frame]) == 0)
+        yield frame_cloud(scene, frame, mask, limit=limit)
+
+
+def _pixel_footprint(scene: Scene) -> float:
+    """Median size of a pixel on the surfaces it sees, in the scene's unit."""
+    depth = np.asarray(scene.depth[:: max(1, len(scene) // 16)], np.float32)
+    return float(np.median(depth[depth > 0]) / np.median(scene.intrinsics[:, 0, 0]))
+
+
+def _fuse(points: np.ndarray, colors: np.ndarray, voxel: float) -> Cloud:
+    """Mean position and colour of the points in each voxel; points a million voxels away are dropped."""
+    cells = np.floor((points - np.median(points, axis=0)) / voxel)
+    half = 1 << (_KEY_BITS - 1)
+    near = (np.abs(cells) < half).all(-1)
+    cells = cells[near].astype(np.int64) + half
+    keys = (cells[:, 0] << (2 * _KEY_BITS)) | (cells[:, 1] << _KEY_BITS) | cells[:, 2]
+    _, voxel_of, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    values = np.concatenate([points[near], colors[near]], axis=1).astype(np.float64)
+    means = np.stack([np.bincount(voxel_of, column) for column in values.T], axis=1) / counts[:, None]
+    return Cloud(means[:, :3].astype(np.float32), np.round(means[:, 3:]).astype(np.uint8))

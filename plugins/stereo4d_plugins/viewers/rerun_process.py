@@ -1,0 +1,183 @@
+"""Rerun viewers as processes of their own: in a window, and without any screen for pictures.
+
+They listen on 127.0.0.1 only, and send no usage statistics.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from stereo4d.errors import MissingDependencyError, OutputError, UsageError
+
+START_SECONDS = 60.0
+_SETTLE_SECONDS = 1.5
+_ATTEMPTS = 4
+
+
+def executable() -> Path:
+    """The native viewer that is installed beside the rerun_cli package.
+
+    Raises:
+        MissingDependencyError: it is not there.
+    """
+    found = importlib.util.find_spec("rerun_cli")
+    if found is None or found.origin is None:
+        raise MissingDependencyError("the Rerun viewer is not installed; pip install rerun-sdk")
+    path = Path(found.origin).with_name("rerun.exe" if sys.platform == "win32" else "rerun")
+    if not path.exists():
+        raise MissingDependencyError(f"the Rerun viewer is missing at {path}; pip install --force-reinstall rerun-sdk")
+    return path
+
+
+def environment() -> dict[str, str]:
+    """The environment for a viewer: it keeps its usage statistics to itself when it believes to run under CI."""
+    return {**os.environ, "CI": "true"}
+
+
+def open_window(path: Path) -> int:
+    """Show a recording in a window until it is closed; returns the viewer's exit code.
+
+    Raises:
+        UsageError: there is no display.
+    """
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise UsageError(
+            f"no display to open {path} on (DISPLAY and WAYLAND_DISPLAY are empty); "
+            "use --web for the browser, or --screenshot OUT.png for a picture"
+        )
+    command = [str(executable()), "--bind", "127.0.0.1", "--port", "auto", str(path)]
+    process = subprocess.Popen(command, env=environment())
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        return 0  # the way to end it from the terminal is not a failure
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class HeadlessViewer:
+    """A viewer without a screen, for pictures. Use as a context manager."""
+
+    def __init__(self, path: Path, *, size: tuple[int, int] = (1280, 800)):
+        """Say what to show.
+
+        Args:
+            path: a recording.
+            size: (width, height) of the window.
+        """
+        self.path = path
+        self.size = size
+
+    def __enter__(self) -> HeadlessViewer:
+        from rerun.experimental import ViewerClient
+
+        port = free_port()
+        self._messages: IO[bytes] = tempfile.TemporaryFile()
+        # Not ViewerClient.spawn: it cannot bind to 127.0.0.1 alone (0.41).
+        size = f"{self.size[0]}x{self.size[1]}"
+        command = [str(executable()), "--headless", "--bind", "127.0.0.1", "--port", str(port), "--window-size", size]
+        self._process = subprocess.Popen(
+            [*command, "--hide-welcome-screen"], env=environment(), stdout=self._messages, stderr=self._messages
+        )
+        try:
+            self._await_port(port)
+            self._client = ViewerClient.connect(f"rerun+http://127.0.0.1:{port}/proxy")
+            self._client.open(str(self.path.resolve()))
+            self._await_views()
+        except (ConnectionError, RuntimeError) as error:  # the viewer listens before it looks for a graphics driver
+            self._stop()
+            raise OutputError(f"cannot render {self.path}: {self._last_words() or error}") from error
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop()
+        self._messages.close()
+
+    def go_to(self, frame: int | None) -> None:
+        """Show one frame index of the input; the middle of the timeline when None."""
+        if frame is None:
+            timeline = next(t for t in self._client.get_state().recordings[0].timelines if t.name == "frame")
+            frame = (int(timeline.start or 0) + int(timeline.end or 0)) // 2
+        self._client.set_time("frame", sequence=frame, play_state="paused")
+        # Just after a change the viewer still loads; nothing tells when it is done.
+        time.sleep(_SETTLE_SECONDS)
+
+    def view_names(self) -> dict[str, str]:
+        """The views of the window: name -> id."""
+        return {str(view.name): str(view.view_id) for view in self._client.get_state().views}
+
+    def problems(self) -> list[str]:
+        """What the views complain about."""
+        state = self._client.get_state()
+        return [
+            f"{view.name}: {report}" for view in state.views for report in view.reports if report.severity == "error"
+        ]
+
+    def picture(self, view: str | None = None) -> bytes:
+        """A PNG of one view, by name, or of the whole window."""
+        view_id = None if view is None else self.view_names()[view]
+        for attempt in range(_ATTEMPTS):
+            try:
+                return bytes(self._client.take_screenshot(view_id))
+            except TimeoutError:  # the client waits 15 s, which a busy machine without a GPU can exceed
+                if attempt == _ATTEMPTS - 1:
+                    raise OutputError(f"the Rerun viewer took too long to render {self.path}") from None
+        raise AssertionError
+
+    def _await_port(self, port: int) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+            time.sleep(0.1)
+        raise ConnectionError(f"the Rerun viewer did not start within {START_SECONDS:.0f} s")
+
+    def _last_words(self) -> str:
+        """Why a viewer that died did so, as far as it said."""
+        self._messages.seek(0)
+        said = self._messages.read().decode(errors="replace")
+        if "adapter" in said.lower():
+            return "the Rerun viewer needs a Vulkan driver; a software one will do (Debian: mesa-vulkan-drivers)"
+        return " ".join(said.splitlines()[-1:])
+
+    def _await_views(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            state = self._client.get_state()
+            if state.recordings and state.views:
+                return
+            time.sleep(0.1)
+        raise OutputError(
+            f"the Rerun viewer shows nothing of {self.path} after {START_SECONDS:.0f} s; is it a recording?"
+        )
+
+    def _stop(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

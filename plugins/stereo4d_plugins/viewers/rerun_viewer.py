@@ -1,0 +1,122 @@
+"""Scenes as Rerun recordings (``.rrd``): the cloud over time, cameras, RGB, depth and confidence on two timelines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import rerun as rr
+
+from stereo4d.storage import atomic_file
+from stereo4d.types import Scene
+from stereo4d.viewing import Viewer
+from stereo4d_plugins.viewers import rerun_process, rerun_web
+from stereo4d_plugins.viewers.clouds import Cloud, frame_cloud, static_cloud, trusted
+from stereo4d_plugins.viewers.rerun_look import PATH_COLOR, Look, blueprint
+
+PATH_VERTICES = 300  # of the growing camera path; bounds a file that would else grow with the square of the length
+
+
+class RerunViewer(Viewer):
+    """Writes ``.rrd`` files and opens them with the viewer that is installed with rerun-sdk."""
+
+    suffix = ".rrd"
+
+    def __init__(self, *, static_points: int = 300_000, frame_points: int = 25_000, jpeg_quality: int = 88):
+        """Set what bounds the size of a file.
+
+        Args:
+            static_points: most points in the cloud of what stands still, stored once.
+            frame_points: most points that are stored with every frame.
+            jpeg_quality: of the RGB images.
+        """
+        self.static_points = static_points
+        self.frame_points = frame_points
+        self.jpeg_quality = jpeg_quality
+
+    def write(self, scene: Scene, path: Path) -> Path:
+        """Write the recording; see ``Viewer.write``.
+
+        Entities: ``world/points/static`` (once), ``world/points/dynamic`` (what moves, or ``world/points/frame``, all
+        that the frame sees, when the scene does not know what moves), ``world/camera`` with ``image/rgb`` and
+        ``image/depth``, ``world/camera_path``, ``confidence``. Timelines: ``frame`` (index in the input), ``time``.
+        """
+        # Not the library's own file sink: when the disk is full it never returns from flush or disconnect (0.41).
+        recording = rr.RecordingStream("stereo4d")
+        memory = recording.memory_recording()
+        recording.set_log_tick_enabled(False)
+        recording.set_log_time_enabled(False)
+        look = Look.of(scene)
+        cloud = static_cloud(scene, look.confidence_floor, limit=self.static_points)
+        recording.send_blueprint(blueprint(scene, cloud, look), make_active=False, make_default=True)
+        _log_static(recording, scene, cloud, look)
+        for frame in range(len(scene)):
+            recording.set_time("frame", sequence=int(scene.frame_indices[frame]))
+            recording.set_time("time", duration=float(scene.times[frame]))
+            self._log_frame(recording, scene, frame, look)
+        content = memory.drain_as_bytes()
+        recording.disconnect()
+        with atomic_file(path) as partial:
+            partial.write_bytes(content)
+        return path
+
+    def show(self, path: Path, *, web: bool = False) -> int:
+        """Open a recording; see ``Viewer.show``."""
+        return rerun_web.serve_web(path) if web else rerun_process.open_window(path)
+
+    def screenshot(self, path: Path, picture: Path, *, frame: int | None = None) -> Path:
+        """Render a recording; see ``Viewer.screenshot``."""
+        with rerun_process.HeadlessViewer(path) as viewer:
+            viewer.go_to(frame)
+            content = viewer.picture()
+        with atomic_file(picture) as partial:
+            partial.write_bytes(content)
+        return picture
+
+    def _log_frame(self, recording: rr.RecordingStream, scene: Scene, frame: int, look: Look) -> None:
+        cam2world, depth = scene.cam2world[frame], np.asarray(scene.depth[frame])
+        confidence, rgb = np.asarray(scene.confidence[frame]), np.ascontiguousarray(scene.rgb[frame])
+        recording.log("world/camera", rr.Transform3D(translation=cam2world[:3, 3], mat3x3=cam2world[:3, :3]))
+        pinhole = rr.Pinhole(
+            image_from_camera=scene.intrinsics[frame],
+            resolution=[depth.shape[1], depth.shape[0]],
+            camera_xyz=rr.ViewCoordinates.RDF,
+            image_plane_distance=0.15 * look.typical_depth,
+            color=PATH_COLOR,
+        )
+        recording.log("world/camera/image", pinhole)
+        recording.log("world/camera/image/rgb", rr.Image(rgb).compress(jpeg_quality=self.jpeg_quality))
+        depth_image = rr.DepthImage(depth, meter=1.0, depth_range=look.depth_range, colormap="turbo")
+        recording.log("world/camera/image/depth", depth_image)
+        colored = _confidence_colors(confidence, look.confidence_top)
+        recording.log("confidence", rr.Image(colored).compress(jpeg_quality=self.jpeg_quality))
+        recording.log("world/camera_path", _path(scene.cam2world[: frame + 1], look))
+        shown = trusted(depth, confidence, look.confidence_floor)
+        if look.knows_motion:
+            shown &= np.asarray(scene.dynamic[frame]) != 0
+        points = frame_cloud(scene, frame, shown, limit=self.frame_points)
+        recording.log(f"world/points/{look.moving_name}", _points(points, radius=2.0))
+
+
+def _log_static(recording: rr.RecordingStream, scene: Scene, cloud: Cloud, look: Look) -> None:
+    recording.log("world", rr.ViewCoordinates.RDF, static=True)
+    recording.log("world/points/static", _points(cloud, radius=1.8), static=True)
+    recording.send_property("scene", rr.AnyValues(frames=len(scene), scale=scene.scale))
+
+
+def _points(cloud: Cloud, *, radius: float) -> rr.Points3D:
+    return rr.Points3D(cloud.points, colors=cloud.colors, radii=rr.Radius.ui_points(radius))
+
+
+def _path(cam2world: np.ndarray, look: Look) -> rr.LineStrips3D:
+    """The camera's way so far, (frames, 4, 4), as one line."""
+    rows = np.unique(np.linspace(0, len(cam2world) - 1, min(len(cam2world), PATH_VERTICES)).round().astype(int))
+    return rr.LineStrips3D([cam2world[rows, :3, 3]], colors=[PATH_COLOR], radii=rr.Radius.ui_points(1.8))
+
+
+def _confidence_colors(confidence: np.ndarray, top: float) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of confidences (H, W) on a logarithmic scale from 1 to ``top``."""
+    share = np.log(np.maximum(confidence.astype(np.float32), 1)) / np.log(top)
+    gray = (255 * np.clip(share, 0, 1)).astype(np.uint8)
+    return cv2.cvtColor(cv2.applyColorMap(gray, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)

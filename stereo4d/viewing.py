@@ -1,0 +1,74 @@
+"""The contract of viewers: they turn a scene into a file that a person can look at.
+
+A viewer is a class found by entry point (group ``stereo4d.viewers``), built without arguments.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from stereo4d import registry
+from stereo4d.errors import PluginError, UsageError
+from stereo4d.types import Scene
+
+GROUP = "stereo4d.viewers"
+
+
+class Viewer(ABC):
+    """Shows scenes."""
+
+    suffix: str
+    """What its files end in, for example ``".rrd"``."""
+
+    @abstractmethod
+    def write(self, scene: Scene, path: Path) -> Path:
+        """Write a file that shows a scene, whole or not at all.
+
+        Args:
+            scene: what to show; its arrays may be memory-mapped.
+            path: the file to write, ending in ``suffix``.
+
+        Returns:
+            The path written.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+
+    def show(self, path: Path, *, web: bool = False) -> int:
+        """Open a written file for a person to look at, wait until they close it, and return an exit code.
+
+        Args:
+            path: a file that ``write`` made.
+            web: in the browser rather than in a window.
+
+        Raises:
+            UsageError: this viewer cannot show (the default).
+        """
+        raise UsageError(f"{type(self).__name__} only writes files; open {path} with a program that reads it")
+
+    def screenshot(self, path: Path, picture: Path, *, frame: int | None = None) -> Path:
+        """Render a written file to a PNG without a window, and return the picture's path.
+
+        Args:
+            path: a file that ``write`` made.
+            picture: the PNG to write.
+            frame: which frame index of the input to show; the middle one by default.
+
+        Raises:
+            UsageError: this viewer cannot render (the default).
+        """
+        raise UsageError(f"{type(self).__name__} cannot render {path} to a picture")
+
+
+def load_viewer(name: str = "rerun") -> Viewer:
+    """The viewer of that name.
+
+    Raises:
+        PluginError: no such viewer is installed, or what the entry point names is not a viewer.
+    """
+    viewer = registry.load(GROUP, name)
+    if not (isinstance(viewer, type) and issubclass(viewer, Viewer)):
+        raise PluginError(f"entry point {name!r} of {GROUP} names {viewer!r}, which is not a stereo4d.viewing.Viewer")
+    return viewer()
