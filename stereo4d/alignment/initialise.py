@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from stereo4d.alignment.agreement import contradicting, stands_out
+from stereo4d.alignment.grid import stride_for
 from stereo4d.alignment.problem import AlignmentProblem, Cameras, normalise_scale
-from stereo4d.alignment.solver import stride_for
 from stereo4d.geometry.camera import pinhole, pixel_grid, project
 from stereo4d.geometry.pnp import inlier_threshold, solve_pnp
 from stereo4d.geometry.pointmap import estimate_focal, weighted_median

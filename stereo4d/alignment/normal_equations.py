@@ -1,7 +1,7 @@
 """The reduced normal equations of an alignment: depths eliminated, cameras and pair similarities left.
 
 The residual of pixel p of frame n against pair e is ``r = y + t_n - (q + tau_e)`` with ``y = R_n D ray`` and
-``q = s_e R_e X``. Every column of its Jacobian is a fixed linear function of ten numbers ``m = (1, y, g, q)``, where g is
+``q = s_e R_e X``. Every column of its Jacobian is a fixed linear function of ten numbers ``m = (1, y, g, q)``, g being
 the derivative of y by the log-focal; so the normal matrix of one (frame, pair) follows from the 10 x 10 moments of m,
 and no Jacobian is ever written out. The depth of a pixel moves r along y; its row is divided out (Schur complement),
 which couples all pairs that see the frame.
@@ -94,20 +94,20 @@ class FrameSystem:
 
 
 def frame_system(
-    in_camera_rotated: Tensor, axis_part: Tensor, q: Tensor, residual: Tensor, weight: Tensor, free: Tensor
+    in_camera_rotated: Tensor, along_axis: Tensor, q: Tensor, residual: Tensor, weight: Tensor, free: Tensor
 ) -> FrameSystem:
     """Moments of one frame, contracted to its share of the reduced normal equations.
 
     Args:
         in_camera_rotated: y, (P, 3): points from the camera centre, in world axes.
-        axis_part: (P, 3): the share of y along the optical axis, which the focal does not move.
+        along_axis: (P, 3): the share of y along the optical axis, which the focal does not move.
         q: (K, P, 3): the pairs' points turned and scaled, without their translation.
         residual: r, (K, P, 3).
         weight: (K, P), of the reweighted least squares.
         free: (P,) bool: depth may move both ways, so it is eliminated.
     """
     pairs = len(weight)
-    y, g = in_camera_rotated, axis_part - in_camera_rotated
+    y, g = in_camera_rotated, along_axis - in_camera_rotated
     pattern = jacobian_pattern().to(y)
     moments = torch.cat(
         [torch.ones_like(q[..., :1]), y.expand(pairs, -1, -1), g.expand(pairs, -1, -1), q], dim=-1

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from stereo4d.alignment.depth import dense_depth
+from stereo4d.alignment.grid import distance_floor
 from stereo4d.alignment.initialise import initialise, trusted_pairs
 from stereo4d.alignment.problem import AlignmentProblem
-from stereo4d.alignment.solver import Progress, ReweightedLeastSquares, Solver, distance_floor
+from stereo4d.alignment.solver import Progress, ReweightedLeastSquares, Solver
 from stereo4d.geometry.camera import pinhole
 
 
@@ -28,8 +29,8 @@ class AlignmentResult:
     """(N, H, W) float32: the highest confidence that any pair gave the pixel."""
     pair2world: Tensor
     """(E, 4, 4) float32 similarities from each pair's frame and scale to the world."""
-    losses: tuple[float, ...]
-    """The solver's loss before its first step and after every step, on the pixels that took part."""
+    losses: tuple[tuple[float, ...], ...]
+    """For every level of the solver: its loss, on its pixels, before the first step and after every step."""
     start_loss: float
     """The objective (``alignment_loss``) over all pixels at the start, depth already at its best for those cameras."""
     final_loss: float
@@ -73,7 +74,7 @@ def align(
         losses=solution.losses,
         start_loss=start_loss,
         final_loss=final_loss,
-        iterations=max(len(solution.losses) - 1, 0),
+        iterations=sum(len(level) - 1 for level in solution.losses),
         reason=reason,
     )
 
