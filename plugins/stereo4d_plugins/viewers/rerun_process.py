@@ -16,10 +16,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from stereo4d.errors import MissingDependencyError, OutputError, UsageError
+from stereo4d.errors import InputError, MissingDependencyError, OutputError, UsageError
 
+_MAGIC = b"RRF2"
 START_SECONDS = 60.0
 _SETTLE_SECONDS = 1.5
+_GREETING_SECONDS = 8.0  # after its start the viewer covers a corner of its window with a notice
 _ATTEMPTS = 4
 
 
@@ -41,6 +43,21 @@ def executable() -> Path:
 def environment() -> dict[str, str]:
     """The environment for a viewer: it keeps its usage statistics to itself when it believes to run under CI."""
     return {**os.environ, "CI": "true"}
+
+
+def check_recording(path: Path) -> None:
+    """See that a file is a Rerun recording, as far as its first bytes tell.
+
+    Raises:
+        InputError: it is not.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    if start != _MAGIC:
+        raise InputError(f"{path} is not a Rerun recording; stereo4d reconstruct and Scene.to_rerun write them")
 
 
 def open_window(path: Path) -> int:
@@ -96,6 +113,7 @@ class HeadlessViewer:
         self._process = subprocess.Popen(
             [*command, "--hide-welcome-screen"], env=environment(), stdout=self._messages, stderr=self._messages
         )
+        self._started = time.monotonic()
         try:
             self._await_port(port)
             self._client = ViewerClient.connect(f"rerun+http://127.0.0.1:{port}/proxy")
@@ -116,10 +134,17 @@ class HeadlessViewer:
         self._messages.close()
 
     def go_to(self, frame: int | None) -> None:
-        """Show one frame index of the input; the middle of the timeline when None."""
+        """Show one frame index of the input; the middle of the timeline when None.
+
+        Raises:
+            UsageError: the recording has no such frame.
+        """
+        timeline = next(t for t in self._client.get_state().recordings[0].timelines if t.name == "frame")
+        first, last = int(timeline.start or 0), int(timeline.end or 0)
         if frame is None:
-            timeline = next(t for t in self._client.get_state().recordings[0].timelines if t.name == "frame")
-            frame = (int(timeline.start or 0) + int(timeline.end or 0)) // 2
+            frame = (first + last) // 2
+        if not first <= frame <= last:
+            raise UsageError(f"frame {frame} is not in {self.path}, which holds frames {first} to {last}")
         self._client.set_time("frame", sequence=frame, play_state="paused")
         # Just after a change the viewer still loads; nothing tells when it is done.
         time.sleep(_SETTLE_SECONDS)
@@ -138,6 +163,8 @@ class HeadlessViewer:
     def picture(self, view: str | None = None) -> bytes:
         """A PNG of one view, by name, or of the whole window."""
         view_id = None if view is None else self.view_names()[view]
+        if view is None:
+            time.sleep(max(0.0, self._started + _GREETING_SECONDS - time.monotonic()))
         for attempt in range(_ATTEMPTS):
             try:
                 return bytes(self._client.take_screenshot(view_id))

@@ -63,10 +63,12 @@ class RerunViewer(Viewer):
 
     def show(self, path: Path, *, web: bool = False) -> int:
         """Open a recording; see ``Viewer.show``."""
+        rerun_process.check_recording(path)
         return rerun_web.serve_web(path) if web else rerun_process.open_window(path)
 
     def screenshot(self, path: Path, picture: Path, *, frame: int | None = None) -> Path:
         """Render a recording; see ``Viewer.screenshot``."""
+        rerun_process.check_recording(path)
         with rerun_process.HeadlessViewer(path) as viewer:
             viewer.go_to(frame)
             content = viewer.picture()
