@@ -18,6 +18,7 @@ from stereo4d.geometry.rigid import invert, similarity, transform_points
 _MOST_CYCLES = 20_000
 _TOLERATED_RATIO = 4.0
 _TOLERATED_ERROR = 0.02
+_LEAST_EXTENT = 1e-3
 
 
 def contradicting(
@@ -46,6 +47,15 @@ def contradicting(
 def stands_out(error: Tensor) -> Tensor:
     """(E,) bool: errors above 2 % and above four times the median's; NaN (not judged) never stands out."""
     return error > (_TOLERATED_RATIO * error.nanmedian()).clamp(min=_TOLERATED_ERROR)
+
+
+def without_extent(points: tuple[Tensor, Tensor]) -> Tensor:
+    """(E,) bool: pairs one of whose pointmaps, (E, P, 3) each, is a single place; their scale could be anything."""
+    empty = []
+    for told in points:
+        spread = (told - told.mean(1, keepdim=True)).norm(dim=-1).median(1).values
+        empty.append(spread <= _LEAST_EXTENT * told.norm(dim=-1).median(1).values)
+    return empty[0] | empty[1]
 
 
 def _references(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stereo4d.alignment.agreement import contradicting, stands_out
+from stereo4d.alignment.agreement import contradicting, stands_out, without_extent
 from stereo4d.alignment.grid import stride_for
 from stereo4d.alignment.problem import AlignmentProblem, Cameras, normalise_scale
+from stereo4d.errors import AlignmentError
 from stereo4d.geometry.camera import pinhole, pixel_grid, project
 from stereo4d.geometry.pnp import inlier_threshold, solve_pnp
 from stereo4d.geometry.pointmap import estimate_focal, weighted_median
@@ -25,15 +26,26 @@ def trusted_pairs(problem: AlignmentProblem, *, seed: int = 0) -> Tensor:
 
     Returns:
         (E',) indices in ascending order.
+
+    Raises:
+        AlignmentError: a frame hangs on pairs whose points all lie in one place.
     """
     grid = _Grid(problem, _PIXELS // 8)
+    empty = without_extent(grid.points)
     doubted = contradicting(problem.edges, grid.points, grid.confidence, problem.num_frames, seed=seed)
     votes, _ = _focal_votes(problem)
     doubted |= stands_out((votes / initial_focals(problem)[problem.edges[:, 0]]).log().abs())
     # Confidences of doubted pairs still rank them among themselves.
-    scores = edge_scores(problem) * torch.where(doubted, 1e-6, 1.0)
-    kept = ~doubted
-    kept[spanning_tree(problem.edges, scores, problem.num_frames)] = True
+    scores = edge_scores(problem) * torch.where(doubted, 1e-6, 1.0) * torch.where(empty, 1e-12, 1.0)
+    tree = torch.tensor(spanning_tree(problem.edges, scores, problem.num_frames), device=problem.edges.device)
+    if bool(empty[tree].any()):
+        frames = ", ".join(map(str, sorted(set(problem.edges[tree[empty[tree]]].flatten().tolist()))[:12]))
+        raise AlignmentError(
+            f"the predictions that tie frames {frames} to the others put all points in one place: "
+            "leave these frames out, or check the weights"
+        )
+    kept = ~(doubted | empty)
+    kept[tree] = True
     return kept.nonzero()[:, 0]
 
 
