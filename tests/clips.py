@@ -47,7 +47,7 @@ def write_clip(
 
 
 def set_rotation(path: Path, degrees: int) -> Path:
-    """Write a display rotation into an mp4 file: players turn the frames counter-clockwise by this much."""
+    """Write a display rotation into an mp4 file: players turn the frames clockwise by this much."""
     cos, sin = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees % 360]
     data = bytearray(path.read_bytes())
     header = data.index(b"tkhd") + 4

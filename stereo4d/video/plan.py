@@ -40,7 +40,7 @@ class Plan:
     """Of the frames at network size, in pixels."""
     width: int
     seconds: dict[str, float]
-    """By stage: frames, predictions, alignment, files."""
+    """By stage: frames, predictions, alignment, recording."""
     memory_bytes: int
     """Main memory at the peak, on the CPU; with a GPU, activations and weights move there."""
     disk_bytes: int
@@ -110,7 +110,7 @@ def make_plan(
             "frames": frames * original_size[0] * original_size[1] * _DECODE_SECONDS,
             "predictions": gflop / (speed * _SHARE_OF_PEAK),
             "alignment": points * _ALIGN_SECONDS,
-            "files": frames * height * width * _WRITE_SECONDS,
+            "recording": frames * height * width * _WRITE_SECONDS,
         },
         memory_bytes=_BASE_MEMORY + frames * height * width * 3 + max(inference, predictions + points * _ALIGN_MEMORY),
         disk_bytes=predictions + frames * height * width * (3 + _SCENE_BYTES + _RECORDING_BYTES),
