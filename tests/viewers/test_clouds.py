@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from stereo4d_plugins.viewers.clouds import confidence_floor, frame_cloud, static_cloud, trusted
+from stereo4d_plugins.viewers.clouds import confidence_floor, frame_cloud, seen_through, static_cloud, trusted
 
 from tests.scenes import wall_and_ball
 
@@ -63,3 +63,24 @@ def test_a_stray_point_at_the_horizon_does_not_coarsen_the_cloud():
     far = static_cloud(dataclasses.replace(scene, depth=depth), 0.0, limit=100_000)
     near = static_cloud(scene, 0.0, limit=100_000)
     assert len(far) > 0.8 * len(near)
+
+
+def test_what_moves_is_seen_through_and_left_out_even_if_the_scene_does_not_know():
+    scene = wall_and_ball(frames=6, height=48, width=64)
+    blind = dataclasses.replace(scene, dynamic=np.zeros_like(scene.dynamic))
+    cloud = static_cloud(blind, 0.0, limit=100_000)
+    on_wall = np.abs(cloud.points[:, 2] - 4.0) < 0.01
+    assert on_wall.sum() > 1500
+    assert on_wall.mean() > 0.99
+
+
+def test_a_surface_is_not_seen_through_by_itself_nor_when_hidden():
+    scene = wall_and_ball(frames=6)
+    wall = scene.points(0)[scene.dynamic[0] == 0]
+    assert seen_through(scene, wall).max() == 0
+    assert seen_through(scene, wall + np.array([0, 0, 3.0])).max() == 0  # behind the wall
+    assert np.median(seen_through(scene, 0.6 * wall)) == 1  # in the air
+
+
+def test_points_that_no_frame_looks_at_are_kept():
+    assert seen_through(wall_and_ball(), np.array([[0.0, 0.0, -5.0], [100.0, 0.0, 1.0]])).tolist() == [0, 0]

@@ -67,6 +67,8 @@ def frame_cloud(scene: Scene, frame: int, mask: np.ndarray, *, limit: int) -> Cl
 def static_cloud(scene: Scene, floor: float, *, limit: int, candidates: int = 3_000_000) -> Cloud:
     """What stands still in all frames, fused: one point a voxel, at most ``limit`` points.
 
+    Left out are pixels that the scene says move, and points that other frames see through.
+
     Args:
         scene: the scene.
         floor: least confidence.
@@ -86,7 +88,38 @@ def static_cloud(scene: Scene, floor: float, *, limit: int, candidates: int = 3_
         # A surface crosses voxels in proportion to their inverse area.
         voxel *= max(1.1, (len(cloud) / limit) ** 0.5)
         cloud = _fuse(points, colors, voxel)
-    return cloud
+    stays = seen_through(scene, cloud.points) <= 0.2
+    return Cloud(cloud.points[stays], cloud.colors[stays])
+
+
+def seen_through(scene: Scene, points: np.ndarray, *, frames: int = 24, beyond: float = 1.08) -> np.ndarray:
+    """For each point, in what share of the frames that see this far they see something farther behind it.
+
+    A point that is often seen through does not stand there all the time: it moved, or was never there.
+
+    Args:
+        scene: the scene.
+        points: (P, 3) in the world.
+        frames: how many frames are asked, spread over the scene.
+        beyond: measured depth over the point's depth from which on the frame sees through.
+
+    Returns:
+        (P,) shares in [0, 1]; 0 where no frame looks.
+    """
+    height, width = scene.depth.shape[1:]
+    looks, through = np.zeros(len(points)), np.zeros(len(points))
+    for frame in np.unique(np.linspace(0, len(scene) - 1, frames).astype(int)):
+        cam2world = scene.cam2world[frame]
+        camera = (points - cam2world[:3, 3]) @ cam2world[:3, :3]
+        depth = camera[:, 2]
+        front = np.flatnonzero(depth > 0)
+        pixels = (camera[front] @ scene.intrinsics[frame].T)[:, :2] / depth[front, None]
+        u, v = np.round(pixels).clip(-1, max(height, width)).astype(int).T
+        inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
+        rows, measured = front[inside], np.asarray(scene.depth[frame], np.float32)[v[inside], u[inside]]
+        looks[rows] += measured * beyond > depth[rows]  # else something stands in front of it
+        through[rows] += measured > beyond * depth[rows]
+    return through / np.maximum(looks, 1)
 
 
 def _static_parts(scene: Scene, floor: float, limit: int) -> Iterator[Cloud]:

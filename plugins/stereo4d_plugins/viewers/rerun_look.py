@@ -12,7 +12,7 @@ from stereo4d_plugins.viewers.clouds import Cloud, confidence_floor
 
 BACKGROUND = (18, 20, 28)
 PATH_COLOR = (255, 170, 40)
-HALF_VIEW = (0.5, 0.45)  # tangents of half the 3D view's angles, across and upward, less a margin
+HALF_VIEW = (0.55, 0.47)  # tangents of half the 3D view's angles, across and upward, less a margin
 
 
 @dataclass(frozen=True)
@@ -93,28 +93,32 @@ def _eye_behind_first_camera(scene: Scene, cloud: Cloud, look: Look) -> rrb.EyeC
     right, down, forward = scene.cam2world[0, :3, :3].T
     centres = scene.cam2world[:, :3, 3]
     seen = cloud.points if len(cloud) else centres + look.typical_depth * scene.cam2world[:, :3, 2]
-    target = 0.7 * np.median(seen, axis=0) + 0.3 * np.median(centres, axis=0)
     gaze = forward + 0.4 * down - 0.25 * right
     gaze /= np.linalg.norm(gaze)
+    side = np.cross(gaze, -down)
+    side /= np.linalg.norm(side)
+    axes = np.stack([side, np.cross(side, gaze), gaze])  # across, up and along the view
+    seen, centres = seen @ axes.T, centres @ axes.T
+    extent = np.concatenate([np.quantile(seen, [0.03, 0.97], axis=0), centres])
+    target = (extent.min(0) + extent.max(0)) / 2
     distance = max(
-        _distance_to_see(seen, target, gaze, -down, share=0.85),
-        _distance_to_see(centres, target, gaze, -down, share=1.0),
+        _distance_to_see(seen - target, share=0.9),
+        _distance_to_see(centres - target, share=1.0),
         0.5 * look.typical_depth,
     )
-    return rrb.EyeControls3D(position=target - distance * gaze, look_target=target, eye_up=-down)
+    position = target - (0, 0, distance)
+    return rrb.EyeControls3D(position=position @ axes, look_target=target @ axes, eye_up=-down)
 
 
-def _distance_to_see(
-    points: np.ndarray, target: np.ndarray, gaze: np.ndarray, up: np.ndarray, *, share: float
-) -> float:
-    """How far to step back from ``target`` against ``gaze`` until a share of the points (P, 3) is in view."""
-    side = np.cross(gaze, up)
-    side /= np.linalg.norm(side)
-    offsets = points - target
-    across, along = np.abs(offsets @ side), offsets @ gaze
-    upward = np.abs(offsets @ np.cross(side, gaze))
-    # A point is in view from a distance d when its offset is below HALF_VIEW * (d + along).
-    needed = np.maximum(across / HALF_VIEW[0], upward / HALF_VIEW[1]) - along
+def _distance_to_see(offsets: np.ndarray, *, share: float) -> float:
+    """How far behind the target the eye must stand to see a share of the points.
+
+    Args:
+        offsets: (P, 3) of the points from the target, across, up and along the view.
+        share: of the points.
+    """
+    # From a distance d a point is in view when its offset is below HALF_VIEW * (d + its offset along the view).
+    needed = (np.abs(offsets[:, :2]) / HALF_VIEW).max(1) - offsets[:, 2]
     return float(np.quantile(needed, share))
 
 

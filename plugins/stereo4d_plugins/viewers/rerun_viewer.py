@@ -50,7 +50,7 @@ class RerunViewer(Viewer):
         look = Look.of(scene)
         cloud = static_cloud(scene, look.confidence_floor, limit=self.static_points)
         recording.send_blueprint(blueprint(scene, cloud, look), make_active=False, make_default=True)
-        _log_static(recording, scene, cloud, look)
+        _log_static(recording, scene, cloud)
         for frame in range(len(scene)):
             recording.set_time("frame", sequence=int(scene.frame_indices[frame]))
             recording.set_time("time", duration=float(scene.times[frame]))
@@ -101,7 +101,7 @@ class RerunViewer(Viewer):
         recording.log(f"world/points/{look.moving_name}", _points(points, radius=2.0))
 
 
-def _log_static(recording: rr.RecordingStream, scene: Scene, cloud: Cloud, look: Look) -> None:
+def _log_static(recording: rr.RecordingStream, scene: Scene, cloud: Cloud) -> None:
     recording.log("world", rr.ViewCoordinates.RDF, static=True)
     recording.log("world/points/static", _points(cloud, radius=1.8), static=True)
     recording.send_property("scene", rr.AnyValues(frames=len(scene), scale=scene.scale))
