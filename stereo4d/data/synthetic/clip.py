@@ -25,6 +25,8 @@ from stereo4d.storage import atomic_file, map_arrays, save_arrays
 from stereo4d.types import ClipTruth
 
 TRUTH = "truth.safetensors"
+CLIP_SEEDS = 2**41
+"""Added to a clip's seed: worlds that no training batch can have drawn."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,8 @@ def synthesize_clip(
             f"frames={frames} fps={fps} size={width}x{height}: frames must be >= 1, fps > 0, sides even and >= 16"
         )
     config = config or WorldConfig()
-    world = sample_world(config, 1, seed=seed)
-    draw = Draw(seed + 1, "cpu")
+    world = sample_world(config, 1, seed=CLIP_SEEDS + seed)
+    draw = Draw(CLIP_SEEDS + seed + 1, "cpu")
     intrinsics = camera_intrinsics(world, height, width)
     poses, seen, pictures = [], [], []
     for clip_time in torch.linspace(0, 1, frames) if frames > 1 else torch.zeros(1):
