@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from stereo4d.network.stereo import StereoConfig, StereoNetwork
+from stereo4d.network.weights import empty_network
 
 GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE = {"enc": 1e-5, "dec": 3e-5, "internal": 1e-4, "confidence": 5e-5, "pointmap": 1e-4, "exact": 1e-7}
@@ -27,7 +29,12 @@ def load(name: str) -> Mapping[str, np.ndarray]:
 
 
 def drawn(name: str, shape: tuple[int, ...]) -> Tensor:
-    """The synthetic weight of an official key: seeded by its name."""
+    """The synthetic weight of an official key: seeded by its name. A copy, that a test may change."""
+    return _drawn(name, shape).clone()
+
+
+@cache
+def _drawn(name: str, shape: tuple[int, ...]) -> Tensor:
     canonical = re.sub(r"scratch\.layer_rn\.(\d)\.", lambda match: f"scratch.layer{int(match[1]) + 1}_rn.", name)
     count = int(np.prod(shape))
     bits = np.random.PCG64(zlib.crc32(canonical.encode())).random_raw(count)
@@ -60,8 +67,7 @@ def small_config(head: str, **options: object) -> StereoConfig:
 
 def drawn_network(config: StereoConfig) -> StereoNetwork:
     """A network with drawn weights."""
-    with torch.device("meta"):
-        network = StereoNetwork(config)
+    network = empty_network(config)
     state = {name: drawn(name, tuple(value.shape)) for name, value in network.state_dict().items()}
     network.load_state_dict(state, assign=True)
     return network.eval()

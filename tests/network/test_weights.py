@@ -6,6 +6,8 @@ import argparse
 import json
 import pathlib
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -291,6 +293,7 @@ def test_a_saved_network_comes_back(dtype: torch.dtype, tmp_path: Path) -> None:
     assert (info.name, info.licence) == ("small", "Apache-2.0")
     assert info.dtypes == (str(dtype).removeprefix("torch."),)
     json.loads((tmp_path / "ours" / "config.json").read_text(), parse_constant=pytest.fail)  # strict JSON
+    assert len({path.stat().st_mode for path in (tmp_path / "ours").iterdir()}) == 1
 
 
 def test_values_that_half_precision_cannot_hold_are_not_saved(tmp_path: Path) -> None:
@@ -307,6 +310,15 @@ def test_loading_does_not_copy_the_tensors(tmp_path: Path) -> None:
     network = build(checkpoint)
     for key, value in network.state_dict().items():
         assert value.data_ptr() == checkpoint.state[key].data_ptr()
+
+
+def test_building_without_storage_does_not_wake_the_compiler() -> None:
+    script = (
+        "import sys; from stereo4d.network.weights import empty_network; "
+        "from stereo4d.network.stereo import StereoConfig; network = empty_network(StereoConfig(head_type='dpt')); "
+        "assert all(value.is_meta for value in network.parameters()); sys.exit('sympy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_the_written_test_files_say_what_published_ones_say(tmp_path: Path) -> None:
