@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stereo4d.evaluation.scene_errors import SceneErrors
     from stereo4d.progress import Progress
     from stereo4d.types import Scene
+    from stereo4d.video.frames import Listing
     from stereo4d.video.options import Options
+    from stereo4d.video.sources import Source
+
+log = logging.getLogger(__name__)
 
 
 def reconstruct(
@@ -106,28 +112,24 @@ Report = tuple[dict[str, Any], list[str]]
 
 def _plan(entries: Sequence[str], folder: Path, options: Options) -> Report:
     """What one clip would take."""
-    from stereo4d.video.sources import find_source
-
-    source = find_source(entries)  # a wrong name is told before torch is imported
+    source, listing = _look_at(entries)
 
     from stereo4d.video.job import open_job
 
-    job = open_job(source, options)
+    job = open_job(source, listing, options)
     plan = job.plan()
     return {"input": job.source.label, **plan.as_dict()}, [f"input    {job.source.label}", *plan.lines()]
 
 
 def _scene(entries: Sequence[str], folder: Path, options: Options, *, overwrite: bool, progress: Progress) -> Report:
     """Reconstruct one clip."""
-    from stereo4d.video.sources import find_source
-
-    source = find_source(entries)  # a wrong name is told before torch is imported
+    source, listing = _look_at(entries)
 
     from stereo4d.video.job import open_job
     from stereo4d.video.pipeline import run
     from stereo4d.video.workspace import RECORDING
 
-    job = open_job(source, options)
+    job = open_job(source, listing, options)
     try:
         scene = run(job, folder, overwrite=overwrite, progress=progress)
     except KeyboardInterrupt as stop:
@@ -135,7 +137,7 @@ def _scene(entries: Sequence[str], folder: Path, options: Options, *, overwrite:
         raise KeyboardInterrupt(going_on) from stop
     pairs = scene.manifest["pairs"]["count"]
     seconds = {name: record["seconds"] for name, record in scene.manifest["stages"].items()}
-    errors = _errors(scene, job.source.paths[0])
+    errors = _errors(scene, source)
     stages = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
     report = {
         "input": job.source.label,
@@ -159,9 +161,26 @@ def _scene(entries: Sequence[str], folder: Path, options: Options, *, overwrite:
     return report, lines
 
 
-def _errors(scene: Scene, path: Path) -> Any:
+def _look_at(entries: Sequence[str]) -> tuple[Source, Listing]:
+    """Find and open the input, before torch is imported: what is wrong with it is told at once."""
+    from stereo4d.video.frames import describe
+    from stereo4d.video.sources import find_source
+
+    source = find_source(entries)
+    return source, describe(source)
+
+
+def _errors(scene: Scene, source: Source) -> SceneErrors | None:
     """Errors against the truth that lies beside a synthetic clip; None for any other clip."""
     from stereo4d.data.synthetic.clip import find_truth, load_truth
+    from stereo4d.errors import ShapeError
     from stereo4d.evaluation.scene_errors import scene_errors
 
-    return scene_errors(scene, load_truth(path).clip) if find_truth(path) is not None else None
+    beside = source.paths[0].parent if source.is_images else source.paths[0]
+    if find_truth(beside) is None:
+        return None
+    try:
+        return scene_errors(scene, load_truth(beside).clip)
+    except ShapeError as error:
+        log.warning("%s: not compared with the truth that lies beside it: %s", source.label, error)
+        return None

@@ -15,7 +15,7 @@ from stereo4d.network.config import StereoConfig
 from stereo4d.network.precision import choose, resolve_device
 from stereo4d.network.weights import CheckpointInfo, inspect, read_checkpoint
 from stereo4d.video.clip import Size, common_size
-from stereo4d.video.frames import Listing, describe
+from stereo4d.video.frames import Listing
 from stereo4d.video.options import Options
 from stereo4d.video.pair_graph import Edge, pair_graph
 from stereo4d.video.plan import Plan, make_plan
@@ -97,21 +97,21 @@ class Job:
         }
 
 
-def open_job(source: Source, options: Options) -> Job:
-    """Look at input, weights and machine, cheaply, and decide.
+def open_job(source: Source, listing: Listing, options: Options) -> Job:
+    """Look at weights and machine, cheaply, and decide.
 
     Args:
         source: the clip.
+        listing: what ``frames.describe`` said about it.
         options: what the user chose.
 
     Raises:
-        InputError: the input cannot be used, or the selection leaves no frame of it.
+        InputError: the selection leaves no frame.
         CheckpointError: the weights cannot be used.
         UsageError: an option is wrong.
     """
     device = resolve_device(options.device)
     dtype = choose(options.precision, device).reduced or torch.float32
-    listing = describe(source)
     indices = tuple(options.selection.choose(listing.times))
     if not indices:
         raise InputError(

@@ -16,7 +16,7 @@ from stereo4d.network.weights import load_model
 from stereo4d.progress import SILENT, Progress
 from stereo4d.types import Scene
 from stereo4d.video.clip import Clip, camera_stands_still, read_clip
-from stereo4d.video.frames import Selection
+from stereo4d.video.frames import Selection, describe
 from stereo4d.video.inference import predict_pairs
 from stereo4d.video.job import Job, open_job
 from stereo4d.video.manifest import build_manifest
@@ -75,7 +75,8 @@ def reconstruct(
     entries = [str(entry) for entry in ([source] if isinstance(source, str | Path) else source)]
     selection = Selection(stride, fps, max_frames, start, end)
     options = Options(str(weights), device, precision, graph, size, selection, seed)
-    return run(open_job(find_source(entries), options), Path(out), overwrite=overwrite, progress=progress)
+    clip = find_source(entries)
+    return run(open_job(clip, describe(clip), options), Path(out), overwrite=overwrite, progress=progress)
 
 
 def run(job: Job, out: Path, *, overwrite: bool = False, progress: Progress = SILENT) -> Scene:
