@@ -16,7 +16,7 @@ from torch import Tensor
 from stereo4d.geometry.rigid import invert, similarity, transform_points
 
 _MOST_CYCLES = 20_000
-_TOLERATED_RATIO = 4.0
+_TOLERATED_RATIO = 5.0
 _TOLERATED_ERROR = 0.02
 _LEAST_EXTENT = 1e-3
 
@@ -24,7 +24,7 @@ _LEAST_EXTENT = 1e-3
 def contradicting(
     edges: Tensor, points: tuple[Tensor, Tensor], confidence: tuple[Tensor, Tensor], num_frames: int, *, seed: int = 0
 ) -> Tensor:
-    """Pairs that most other pairs speak against.
+    """Pairs that the other pairs speak against: first by the shapes they show, then by the cycles they break.
 
     Args:
         edges: (E, 2).
@@ -34,19 +34,25 @@ def contradicting(
         seed: picks the cycles where there are too many to try them all.
 
     Returns:
-        (E,) bool, true for pairs whose error, by shape or around cycles, is above 2 % of the size of what a frame sees
-        and above four times the median pair's.
+        (E,) bool. Errors count when above 2 % of the size of what a frame sees and above five times what is usual.
     """
     references, to_reference, shape_error = _references(edges, points, confidence, num_frames)
+    doubted = stands_out(shape_error.amax(1))
     # From the reference of view 1's frame to that of view 0's, through the pair's own frame.
     carried = to_reference[:, 0] @ invert(to_reference[:, 1])
-    cycle_error = _cycle_errors(edges, carried, references, seed)
-    return stands_out(shape_error.amax(1)) | stands_out(cycle_error)
+    chains, starts = _cycles(edges, (~doubted).tolist(), seed)
+    if chains:
+        members = torch.tensor(chains, device=edges.device)
+        home = references[torch.tensor(starts, device=edges.device)][:, ::8]
+        broken = _broken(_cycle_error(edges, carried, members, home))
+        doubted |= _outvoted(members, broken, confidence[0].mean(1) * confidence[1].mean(1))
+    return doubted
 
 
-def stands_out(error: Tensor) -> Tensor:
-    """(E,) bool: errors above 2 % and above four times the median's; NaN (not judged) never stands out."""
-    return error > (_TOLERATED_RATIO * error.nanmedian()).clamp(min=_TOLERATED_ERROR)
+def stands_out(error: Tensor, *, tolerated: float = _TOLERATED_ERROR) -> Tensor:
+    """(E,) bool: errors above ``tolerated`` and five times the lower third's; NaN (not judged) never stands out."""
+    # The median would already be a wrong pair's where half of the pairs touch wrong ones.
+    return error > (_TOLERATED_RATIO * error.nanquantile(1 / 3)).clamp(min=tolerated)
 
 
 def without_extent(points: tuple[Tensor, Tensor]) -> Tensor:
@@ -70,11 +76,12 @@ def _references(
         shown = torch.stack(points, 1)[pair, side]
         weight = torch.stack(confidence, 1)[pair, side]
         shown = _unit_size(shown)
-        # Each against each; the medoid, closest to most others, is the reference.
+        # Each against each; the one closest to others is the reference.
         count = len(shown)
         source, target = shown.repeat(count, 1, 1), shown.repeat_interleave(count, 0)
         misfit = _misfit(similarity(source, target, weight.repeat(count, 1)), source, target).view(count, count)
-        medoid = misfit.median(1).values.argmin()
+        # Judged by its closest quarter: where most of what is told of a frame is wrong, the wrong seldom agree.
+        medoid = misfit.sort(1).values[:, -(-count // 4)].argmin() if count > 1 else 0
         references[frame] = shown[medoid]
         original = torch.stack(points, 1)[pair, side]
         target = shown[medoid].expand_as(original)
@@ -95,34 +102,60 @@ def _misfit(transform: Tensor, source: Tensor, target: Tensor) -> Tensor:
     return (transform_points(transform, source) - target).norm(dim=-1).median(1).values
 
 
-def _cycle_errors(edges: Tensor, carried: Tensor, references: Tensor, seed: int) -> Tensor:
-    """(E,) lower quartile of the errors of all cycles through each pair; NaN where a pair is in no cycle."""
-    chains, starts = _cycles(edges, seed)
-    errors = references.new_full((len(edges),), torch.nan)
-    if not chains:
-        return errors
+def _cycle_error(edges: Tensor, carried: Tensor, members: Tensor, home: Tensor) -> Tensor:
+    """(C,) median distance by which points come back displaced from each cycle.
+
+    Args:
+        edges: (E, 2).
+        carried: (E, 4, 4) from the reference of view 1's frame to that of view 0's.
+        members: (C, 3) first, second (or -1) and closing pair of each cycle.
+        home: (C, P, 3) points of the reference where each cycle starts.
+    """
     # Upwards: from the lower frame's reference to the higher's.
     upwards = torch.where((edges[:, 0] > edges[:, 1])[:, None, None], carried, invert(carried))
-    loop = torch.eye(4, dtype=carried.dtype, device=carried.device).repeat(len(chains), 1, 1)
-    members = torch.tensor(chains, device=edges.device)  # (C, 3): first, second (or -1), closing pair
     loop = upwards[members[:, 0]]
-    through = members[:, 1] >= 0
-    loop = torch.where(through[:, None, None], upwards[members[:, 1].clamp(min=0)] @ loop, loop)
-    loop = invert(upwards[members[:, 2]]) @ loop
-    home = references[torch.tensor(starts, device=edges.device)][:, ::8]
-    broken = torch.nan_to_num(_misfit(loop, home, home), nan=torch.inf)
-    for pair in range(len(edges)):
-        own = broken[(members == pair).any(1)]
-        if len(own):
-            errors[pair] = own.sort().values[len(own) // 4]
-    return errors
+    through = (members[:, 1] >= 0)[:, None, None]
+    loop = torch.where(through, upwards[members[:, 1].clamp(min=0)] @ loop, loop)
+    error = _misfit(invert(upwards[members[:, 2]]) @ loop, home, home)
+    return torch.nan_to_num(error, nan=torch.inf)
 
 
-def _cycles(edges: Tensor, seed: int) -> tuple[list[tuple[int, int, int]], list[int]]:
-    """Closed chains of two or three pairs, as (first, second or -1, closing) pairs, and the lowest frame of each."""
+def _broken(error: Tensor) -> Tensor:
+    """(C,) bool: cycles that do not close. What is usual is what the best fifth shows: a few wrong pairs break many."""
+    return error > (_TOLERATED_RATIO * error.quantile(0.2)).clamp(min=_TOLERATED_ERROR)
+
+
+def _outvoted(members: Tensor, broken: Tensor, score: Tensor) -> Tensor:
+    """(E,) bool: pairs taken out, one after the other, until none is left that breaks most of its cycles.
+
+    Args:
+        members: (C, 3) pairs of each cycle, -1 for none.
+        broken: (C,) bool.
+        score: (E,) confidence; of two pairs that break the same share of cycles the less confident one goes.
+    """
+    pairs = len(score)
+    out = torch.zeros(pairs, dtype=torch.bool, device=members.device)
+    alive = torch.ones_like(broken)
+    while True:
+        seen, bad = (
+            torch.bincount(members[kept].flatten() + 1, minlength=pairs + 1)[1:].double()
+            for kept in (alive, alive & broken)
+        )
+        share = torch.where(seen > 0, bad / seen.clamp(min=1), 0.0)
+        worst = share.max()
+        if worst <= 0.5:
+            return out
+        candidates = (share == worst).nonzero()[:, 0]
+        taken = candidates[score[candidates].argmin()]
+        out[taken] = True
+        alive &= ~(members == taken).any(1)
+
+
+def _cycles(edges: Tensor, usable: list[bool], seed: int) -> tuple[list[tuple[int, int, int]], list[int]]:
+    """Closed chains of two or three usable pairs, as (first, second or -1, closing), and the lowest frame of each."""
     between: dict[tuple[int, int], list[int]] = {}
     for index, (i, j) in enumerate(edges.tolist()):
-        if i != j:
+        if i != j and usable[index]:
             between.setdefault((min(i, j), max(i, j)), []).append(index)
     chains = [(a, -1, b) for pairs in between.values() for a, b in combinations(pairs, 2)]
     starts = [low for (low, _), pairs in between.items() for _ in combinations(pairs, 2)]

@@ -15,6 +15,7 @@ from stereo4d.geometry.pointmap import estimate_focal, weighted_median
 from stereo4d.geometry.rigid import invert, similarity, transform_points
 
 _PIXELS = 1200
+_TOLERATED_FOCAL = 0.05
 
 
 def trusted_pairs(problem: AlignmentProblem, *, seed: int = 0) -> Tensor:
@@ -34,7 +35,8 @@ def trusted_pairs(problem: AlignmentProblem, *, seed: int = 0) -> Tensor:
     empty = without_extent(grid.points)
     doubted = contradicting(problem.edges, grid.points, grid.confidence, problem.num_frames, seed=seed)
     votes, _ = _focal_votes(problem)
-    doubted |= stands_out((votes / initial_focals(problem)[problem.edges[:, 0]]).log().abs())
+    deviation = (votes / initial_focals(problem)[problem.edges[:, 0]]).log().abs()
+    doubted |= stands_out(deviation, tolerated=_TOLERATED_FOCAL)
     # Confidences of doubted pairs still rank them among themselves.
     scores = edge_scores(problem) * torch.where(doubted, 1e-6, 1.0) * torch.where(empty, 1e-12, 1.0)
     tree = torch.tensor(spanning_tree(problem.edges, scores, problem.num_frames), device=problem.edges.device)
@@ -66,7 +68,9 @@ def initialise(problem: AlignmentProblem, *, seed: int = 0) -> Cameras:
     cam2world = torch.stack([_pose(grid, world, focal, frame, seed) for frame in range(problem.num_frames)])
     pair2world = _register_pairs(problem, grid, world)
     first = invert(cam2world[:1])
-    cameras = Cameras(first @ cam2world, focal, first @ pair2world)
+    cam2world, pair2world = first @ cam2world, first @ pair2world
+    cam2world[0] = torch.eye(4)
+    cameras = Cameras(cam2world, focal, pair2world)
     return cameras.rescaled(normalise_scale(cameras.pair2world))
 
 

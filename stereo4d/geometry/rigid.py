@@ -65,9 +65,9 @@ def similarity(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 def rotation_from_vector(vector: Tensor) -> Tensor:
     """Rotations (..., 3, 3) of axis times angle in radians (..., 3), by Rodrigues' formula; exact at zero."""
     squared = vector.square().sum(-1)[..., None, None]
-    angle = squared.sqrt()
     small = squared < 1e-8
-    safe = torch.where(small, 1.0, angle)
+    # The root is taken of a safe value, so that its derivative at zero is no infinity.
+    safe = torch.where(small, 1.0, squared).sqrt()
     # Both quotients have finite limits at zero: 1 - a^2/6 and 1/2 - a^2/24.
     first = torch.where(small, 1 - squared / 6, torch.sin(safe) / safe)
     second = torch.where(small, 0.5 - squared / 24, (1 - torch.cos(safe)) / safe.square())

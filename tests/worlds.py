@@ -103,8 +103,8 @@ def predict(
 
 def problem_of(
     frames: int = 6,
-    height: int = 18,
-    width: int = 24,
+    height: int = 15,
+    width: int = 20,
     *,
     window: int = 3,
     seed: int = 0,
