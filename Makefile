@@ -1,0 +1,49 @@
+# make demo                    the demo clip into a 4D scene, from nothing but Python
+# make demo INPUT=my.mp4       the same for any video or folder of images
+# make test                    everything that must hold: style, types, tests
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= demo-out
+INPUT ?= stereo4d/assets/demo/clip.mp4
+BIN := $(VENV)/bin
+# pip leaves a package alone that already fits, so a stamp per set of requirements is all the bookkeeping there is.
+USER_STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+REQUIREMENTS := pyproject.toml constraints.txt
+
+.PHONY: demo test lint types unit install install-dev clean
+
+demo: $(USER_STAMP)
+	$(BIN)/stereo4d reconstruct "$(INPUT)" --out "$(OUT)" --overwrite
+
+test: lint types unit
+
+lint: $(DEV_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(DEV_STAMP)
+	$(BIN)/mypy
+
+unit: $(DEV_STAMP)
+	$(BIN)/python -m pytest
+
+install: $(USER_STAMP)
+
+install-dev: $(DEV_STAMP)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "stereo4d needs Python >= 3.11; $(PYTHON) is $$($(PYTHON) --version 2>&1 || true). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(USER_STAMP): $(REQUIREMENTS) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(DEV_STAMP): $(REQUIREMENTS) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@ $(USER_STAMP)
+
+clean:
+	rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache
