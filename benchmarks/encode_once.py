@@ -1,0 +1,94 @@
+"""Encoding every frame once, against encoding both images of every directed pair, in the same run.
+
+    python benchmarks/encode_once.py [--frames 24] [--window 3] [--enc-depth 6] [--dec-depth 3] [--height 96] ...
+
+Widths are those of ViT-Large and the Base decoder; depths keep their ratio of two to one and are cut so that it takes a
+minute or two on two cores. Weights are drawn: neither speed nor equality depends on what a network knows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+import torch
+
+from stereo4d.network.config import StereoConfig
+from stereo4d.network.stereo import StereoNetwork
+from stereo4d.types import PairPrediction
+from stereo4d.video.clip import Clip
+from stereo4d.video.inference import predict_pairs
+from stereo4d.video.pair_graph import Edge, window_graph
+
+FIELDS = ("pointmap0", "confidence0", "pointmap1", "confidence1")
+
+
+def build_network(enc_depth: int, dec_depth: int) -> StereoNetwork:
+    torch.manual_seed(0)
+    config = StereoConfig(
+        enc_embed_dim=1024,
+        enc_depth=enc_depth,
+        enc_num_heads=16,
+        dec_embed_dim=768,
+        dec_depth=dec_depth,
+        dec_num_heads=12,
+        head_type="linear",
+        landscape_only=False,
+    )
+    return StereoNetwork(config).eval()
+
+
+def noise_clip(frames: int, height: int, width: int) -> Clip:
+    rgb = np.random.default_rng(0).integers(0, 256, (frames, height, width, 3), np.uint8)
+    maps = np.tile([1.0, 1, 0, 0], (frames, 1))
+    return Clip(rgb, np.arange(frames) / 10, np.arange(frames), np.tile((height, width), (frames, 1)), maps)
+
+
+def encode_both_images_of_every_pair(
+    network: StereoNetwork, clip: Clip, edges: list[Edge], batch_size: int
+) -> list[PairPrediction]:
+    predictions = []
+    for start in range(0, len(edges), batch_size):
+        batch = edges[start : start + batch_size]
+        with torch.inference_mode():
+            predictions.append(network(clip.images([i for i, _ in batch]), clip.images([j for _, j in batch])))
+    return predictions
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, default in [("frames", 24), ("window", 3), ("enc-depth", 6), ("dec-depth", 3), ("batch-size", 6)]:
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--height", type=int, default=96)
+    parser.add_argument("--width", type=int, default=128)
+    options = parser.parse_args()
+    network = build_network(options.enc_depth, options.dec_depth)
+    clip = noise_clip(options.frames, options.height, options.width)
+    edges = window_graph(options.frames, options.window)
+    # Both ways meet warm threads and warm memory.
+    list(predict_pairs(network, clip, edges[:4], batch_size=4))
+    encode_both_images_of_every_pair(network, clip, edges[:4], 4)
+
+    started = time.perf_counter()
+    once = [batch.prediction for batch in predict_pairs(network, clip, edges, batch_size=options.batch_size)]
+    seconds_once = time.perf_counter() - started
+    started = time.perf_counter()
+    twice = encode_both_images_of_every_pair(network, clip, edges, options.batch_size)
+    seconds_twice = time.perf_counter() - started
+
+    difference = max(
+        ((getattr(a, name) - getattr(b, name)).abs() / getattr(b, name).abs().clamp(min=1)).max().item()
+        for a, b in zip(once, twice, strict=True)
+        for name in FIELDS
+    )
+    print(f"{options.frames} frames, {len(edges)} directed pairs of {options.width}x{options.height} pixels")
+    print(f"widths 1024 and 768, depths {options.enc_depth} and {options.dec_depth} (ViT-L/Base has 24 and 12)")
+    print(f"both images of every pair  {2 * len(edges):4} encodings  {seconds_twice:7.2f} s")
+    print(f"every frame once           {options.frames:4} encodings  {seconds_once:7.2f} s")
+    print(f"ratio {seconds_twice / seconds_once:.2f}x, largest difference {difference:.1e} (relative beyond 1)")
+    assert difference <= 1e-5, "encoding once must not change the predictions"
+
+
+if __name__ == "__main__":
+    main()
