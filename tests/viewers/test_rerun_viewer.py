@@ -62,6 +62,14 @@ def test_rerun_finds_the_fault_in_a_torn_recording(recording, tmp_path):
     assert verify(torn).returncode != 0
 
 
+def test_a_recording_brings_its_layout_along_and_activates_it(recording):
+    command = [rerun_process.executable(), "rrd", "print", recording]
+    listing = subprocess.run(command, capture_output=True, text=True, env=rerun_process.environment()).stdout
+    assert "make_active: true, make_default: true" in listing
+    assert listing.count("EyeControls3D:position") == 2
+    assert "TimePanelBlueprint:timeline" in listing
+
+
 def test_a_recording_has_these_entities_on_these_timelines(recording):
     moving = {
         "/world/camera": "Transform3D:translation",

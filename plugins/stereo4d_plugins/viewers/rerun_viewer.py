@@ -49,7 +49,8 @@ class RerunViewer(Viewer):
         recording.set_log_time_enabled(False)
         look = Look.of(scene)
         cloud = static_cloud(scene, look.confidence_floor, limit=self.static_points)
-        recording.send_blueprint(blueprint(scene, cloud, look), make_active=False, make_default=True)
+        # Active, too: the web viewer does not take up a layout that is only the default (0.41).
+        recording.send_blueprint(blueprint(scene, cloud, look), make_active=True, make_default=True)
         _log_static(recording, scene, cloud)
         for frame in range(len(scene)):
             recording.set_time("frame", sequence=int(scene.frame_indices[frame]))
