@@ -1,0 +1,36 @@
+"""Every shipped configuration builds what it describes."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+FIT = sorted((ROOT / "configs" / "fit").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FIT, ids=lambda path: path.stem)
+def test_every_fit_config_builds(path, tmp_path, monkeypatch):
+    import lightning as L
+    from lightning.pytorch.cli import LightningCLI
+
+    monkeypatch.chdir(tmp_path)
+    cli = LightningCLI(
+        L.LightningModule,
+        L.LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        run=False,
+        save_config_callback=None,
+        parser_kwargs={"parser_mode": "omegaconf+"},
+        args=["--config", str(path)],
+    )
+    described = yaml.safe_load(path.read_text())["model"]["init_args"]["network"]
+    for name, value in described.items():
+        built = getattr(cli.model.network.config, name)
+        assert list(built) == value if isinstance(value, list) else built == value, name
+    assert sum(parameter.numel() for parameter in cli.model.parameters()) > 0
+
+
+def test_there_are_configs():
+    assert FIT

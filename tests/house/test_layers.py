@@ -1,0 +1,108 @@
+"""Imports run down only, and heavy packages have few doors. Read from the source, nothing is imported."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted(
+    path
+    for room in ("stereo4d", "heads/stereo4d_heads", "plugins/stereo4d_plugins")
+    for path in (ROOT / room).rglob("*.py")
+)
+BASE = {"errors", "registry", "storage", "types", "progress", "scene_files", "viewing"}
+"""Single modules that every room may use; among themselves they are ordered by ``BASE_MAY``."""
+MAY = {
+    "geometry": set(),
+    "network": {"geometry"},
+    "data": {"geometry"},
+    "alignment": {"geometry"},
+    "evaluation": {"geometry", "alignment"},
+    "training": {"network", "data", "geometry", "evaluation"},
+    # plan and job read image sizes through the transforms that keep intrinsics right
+    "video": {"network", "alignment", "geometry", "data"},
+    "cli": {"network", "data", "geometry", "evaluation", "training", "alignment", "video"},
+}
+BASE_MAY = {
+    "errors": set(),
+    "registry": {"errors"},
+    "storage": {"errors"},
+    "progress": set(),
+    "types": {"errors", "scene_files", "viewing"},
+    "scene_files": {"errors", "storage", "types"},
+    "viewing": {"errors", "registry", "types"},
+}
+DOORS = {
+    "lightning": ("stereo4d/training/", "stereo4d/data/module.py", "stereo4d/cli/fit.py"),
+    "decord": ("plugins/stereo4d_plugins/readers/",),
+    "av": ("plugins/stereo4d_plugins/readers/", "stereo4d/data/synthetic/clip.py"),
+    "rerun": ("plugins/stereo4d_plugins/viewers/",),
+    "jsonargparse": ("stereo4d/cli/",),
+    "cv2": ("stereo4d/geometry/pnp.py", "plugins/stereo4d_plugins/"),
+}
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """(dotted name, at module level) of everything a file imports, typing-only imports left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = []
+
+    def visit(node: ast.AST, top: bool) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                continue
+            if isinstance(child, ast.Import):
+                found.extend((name.name, top) for name in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{path}:{child.lineno} imports relatively"
+                found.extend((f"{child.module}.{name.name}", top) for name in child.names)
+            visit(child, top and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef))
+
+    visit(tree, True)
+    return found
+
+
+def rooms_used(path: Path) -> set[str]:
+    """Rooms and base modules of the core that a file imports."""
+    return {name.split(".")[1] for name, _ in imports(path) if name.startswith("stereo4d.")}
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(ROOT / "stereo4d").parts
+    return parts[0] if len(parts) > 1 else path.stem
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_down(path):
+    used = rooms_used(path)
+    if path.is_relative_to(ROOT / "heads"):
+        assert used <= {"network", "geometry", "types", "errors"}
+        contracts = {name for name, _ in imports(path) if name.startswith("stereo4d.network.")}
+        assert {name.split(".")[2] for name in contracts} <= {"head", "layers"}
+        return
+    if path.is_relative_to(ROOT / "plugins"):
+        assert not any(name.startswith("stereo4d_heads") for name, _ in imports(path))
+        assert used <= BASE | {"geometry", "video", "alignment", "data"}
+        return
+    assert not any(name.startswith(("stereo4d_heads", "stereo4d_plugins")) for name, _ in imports(path))
+    room = room_of(path)
+    if room == "__init__":
+        return
+    allowed = BASE_MAY[room] if room in BASE_MAY else MAY[room] | BASE | {room}
+    assert used <= allowed | {"__version__"}, f"{path.relative_to(ROOT)} reaches up to {sorted(used - allowed)}"
+
+
+@pytest.mark.parametrize("package", DOORS)
+def test_heavy_packages_have_few_doors(package):
+    for path in SOURCES:
+        if any(name == package or name.startswith(f"{package}.") for name, _ in imports(path)):
+            place = str(path.relative_to(ROOT))
+            assert place.startswith(DOORS[package]), f"{place} imports {package}"
+
+
+def test_every_room_is_known():
+    rooms = {path.name for path in (ROOT / "stereo4d").iterdir() if (path / "__init__.py").exists()}
+    assert rooms <= set(MAY) | {"assets", "configs"}
+    modules = {path.stem for path in (ROOT / "stereo4d").glob("*.py")} - {"__init__", "__main__"}
+    assert modules <= set(BASE_MAY)
