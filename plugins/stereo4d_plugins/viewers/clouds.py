@@ -20,6 +20,8 @@ class Cloud:
     """(P, 3) float32."""
     colors: np.ndarray
     """(P, 3) uint8 RGB."""
+    spacing: float
+    """Typical distance between neighbours, in the scene's unit."""
 
     def __len__(self) -> int:
         return len(self.points)
@@ -58,10 +60,12 @@ def trusted(depth: np.ndarray, confidence: np.ndarray, floor: float, *, jump: fl
 def frame_cloud(scene: Scene, frame: int, mask: np.ndarray, *, limit: int) -> Cloud:
     """The points of one frame where ``mask`` (H, W) holds, thinned evenly to at most ``limit``."""
     rows = np.flatnonzero(mask)
+    thinning = max(1.0, len(rows) / limit) ** 0.5
     if len(rows) > limit:
         rows = rows[np.linspace(0, len(rows) - 1, limit).astype(np.int64)]
     points = scene.points(frame).reshape(-1, 3)[rows]
-    return Cloud(points.astype(np.float32), np.asarray(scene.rgb[frame]).reshape(-1, 3)[rows])
+    spacing = thinning * _footprint(np.asarray(scene.depth[frame], np.float32)[mask], scene.intrinsics[frame, 0, 0])
+    return Cloud(points.astype(np.float32), np.asarray(scene.rgb[frame]).reshape(-1, 3)[rows], spacing)
 
 
 def static_cloud(scene: Scene, floor: float, *, limit: int, candidates: int = 3_000_000) -> Cloud:
@@ -81,15 +85,16 @@ def static_cloud(scene: Scene, floor: float, *, limit: int, candidates: int = 3_
     points = np.concatenate([part.points for part in parts])
     colors = np.concatenate([part.colors for part in parts])
     if not len(points):
-        return Cloud(points, colors)
-    voxel = 1.3 * _pixel_footprint(scene)
+        return Cloud(points, colors, 1.0)
+    sampled = np.asarray(scene.depth[:: max(1, len(scene) // 16)], np.float32)
+    voxel = 1.3 * _footprint(sampled[sampled > 0], scene.intrinsics[0, 0, 0])
     cloud = _fuse(points, colors, voxel)
     while len(cloud) > limit:
         # A surface crosses voxels in proportion to their inverse area.
         voxel *= max(1.1, (len(cloud) / limit) ** 0.5)
         cloud = _fuse(points, colors, voxel)
     stays = seen_through(scene, cloud.points) <= 0.2
-    return Cloud(cloud.points[stays], cloud.colors[stays])
+    return Cloud(cloud.points[stays], cloud.colors[stays], voxel)
 
 
 def seen_through(scene: Scene, points: np.ndarray, *, frames: int = 24, beyond: float = 1.08) -> np.ndarray:
@@ -128,10 +133,9 @@ def _static_parts(scene: Scene, floor: float, limit: int) -> Iterator[Cloud]:
         yield frame_cloud(scene, frame, mask, limit=limit)
 
 
-def _pixel_footprint(scene: Scene) -> float:
-    """Median size of a pixel on the surfaces it sees, in the scene's unit."""
-    depth = np.asarray(scene.depth[:: max(1, len(scene) // 16)], np.float32)
-    return float(np.median(depth[depth > 0]) / np.median(scene.intrinsics[:, 0, 0]))
+def _footprint(depth: np.ndarray, focal: float) -> float:
+    """Median size of a pixel on the surfaces it sees; ``depth`` (P,) in the scene's unit, ``focal`` in pixels."""
+    return float(np.median(depth) / focal) if len(depth) else 1.0
 
 
 def _fuse(points: np.ndarray, colors: np.ndarray, voxel: float) -> Cloud:
@@ -144,4 +148,4 @@ def _fuse(points: np.ndarray, colors: np.ndarray, voxel: float) -> Cloud:
     _, voxel_of, counts = np.unique(keys, return_inverse=True, return_counts=True)
     values = np.concatenate([points[near], colors[near]], axis=1).astype(np.float64)
     means = np.stack([np.bincount(voxel_of, column) for column in values.T], axis=1) / counts[:, None]
-    return Cloud(means[:, :3].astype(np.float32), np.round(means[:, 3:]).astype(np.uint8))
+    return Cloud(means[:, :3].astype(np.float32), np.round(means[:, 3:]).astype(np.uint8), voxel)

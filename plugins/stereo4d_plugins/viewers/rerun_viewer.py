@@ -99,17 +99,18 @@ class RerunViewer(Viewer):
         if look.knows_motion:
             shown &= np.asarray(scene.dynamic[frame]) != 0
         points = frame_cloud(scene, frame, shown, limit=self.frame_points)
-        recording.log(f"world/points/{look.moving_name}", _points(points, radius=2.0))
+        recording.log(f"world/points/{look.moving_name}", _points(points))
 
 
 def _log_static(recording: rr.RecordingStream, scene: Scene, cloud: Cloud) -> None:
     recording.log("world", rr.ViewCoordinates.RDF, static=True)
-    recording.log("world/points/static", _points(cloud, radius=1.8), static=True)
+    recording.log("world/points/static", _points(cloud), static=True)
     recording.send_property("scene", rr.AnyValues(frames=len(scene), scale=scene.scale))
 
 
-def _points(cloud: Cloud, *, radius: float) -> rr.Points3D:
-    return rr.Points3D(cloud.points, colors=cloud.colors, radii=rr.Radius.ui_points(radius))
+def _points(cloud: Cloud) -> rr.Points3D:
+    # Half the spacing would leave gaps on surfaces seen at an angle.
+    return rr.Points3D(cloud.points, colors=cloud.colors, radii=0.65 * cloud.spacing)
 
 
 def _path(cam2world: np.ndarray, look: Look) -> rr.LineStrips3D:
