@@ -105,8 +105,8 @@ def test_a_folder_without_images_fails(tmp_path):
 def odd(tmp_path_factory, weights):
     """Odd clips, all in one process, and one that is missing: the process, and the folder of scenes."""
     folder = tmp_path_factory.mktemp("odd")
-    whole = write_clip(folder / "whole.mp4", [picture(i, 48, 64) for i in range(30)], index_first=True)
-    cut(whole, 0.5, folder / "truncated.mp4")
+    whole = write_clip(folder / "whole.mp4", [picture(i, 96, 128) for i in range(30)], index_first=True)
+    cut(whole, 0.8, folder / "truncated.mp4")
     write_clip(folder / "one.mp4", [picture(0, 48, 64)])
     still = picture(0, 48, 64)
     moving = [still.copy() for _ in range(3)]
@@ -259,9 +259,9 @@ def wait_for_stage(out: Path, stage: str, process: subprocess.Popen) -> None:
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
 def test_a_stopped_run_leaves_nothing_whole_and_goes_on_when_run_again(name, tmp_path, weights):
-    clip = write_clip(tmp_path / "clip.mp4", [picture(i, 48, 64) for i in range(16)])
+    clip = write_clip(tmp_path / "clip.mp4", [picture(i, 48, 64) for i in range(6)])
     out = tmp_path / "out"
-    argv = ("reconstruct", clip, "--out", out, "--weights", weights, "--graph", "swin-3-noncyclic")
+    argv = ("reconstruct", clip, "--out", out, "--weights", weights, "--graph", "complete")
     process = start(*argv)
     wait_for_stage(out, "predictions", process)
     process.send_signal(getattr(signal, name))

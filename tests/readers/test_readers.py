@@ -64,6 +64,12 @@ def test_rotation_is_honoured(reader, degrees, tmp_path):
     assert np.abs(frame.rgb.astype(int) - expected).mean() < 8
 
 
+def test_a_narrow_clip_that_decord_misreads_is_read_by_av(tmp_path):
+    source = source_of(write_clip(tmp_path / "narrow.mp4", [picture(i, 64, 48) for i in range(3)]))
+    assert describe(source).sizes == ((64, 48),)
+    assert [frame.rgb.shape for frame in read(source, range(3))] == [(64, 48, 3)] * 3
+
+
 @pytest.mark.parametrize(("name", "codec"), [("clip.gif", "gif"), ("clip.mp4", "libsvtav1")])
 def test_what_decord_cannot_open_is_read_by_av(name, codec, tmp_path, capfd):
     path = write_clip(tmp_path / name, [picture(i, 64, 64) for i in range(4)], codec=codec)

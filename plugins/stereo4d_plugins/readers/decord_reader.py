@@ -26,7 +26,7 @@ class DecordReader(Reader):
     def describe(self, paths: Sequence[Path]) -> Listing:
         """Times from the index; the first frame is decoded to learn the size as seen."""
         video = _open(paths[0])
-        height, width = video[0].shape[:2]
+        height, width = _pixels(video, 0).shape[:2]
         return Listing(_times(video), ((height, width),))
 
     def read(self, paths: Sequence[Path], indices: Sequence[int]) -> Iterator[Frame]:
@@ -34,7 +34,7 @@ class DecordReader(Reader):
         video = _open(paths[0])
         times = _times(video)
         for count, index in enumerate(indices, start=1):
-            yield Frame(video[index].asnumpy(), index, float(times[index]))
+            yield Frame(_pixels(video, index), index, float(times[index]))
             if count % _REOPEN_AFTER == 0 and count < len(indices):
                 del video
                 video = _open(paths[0])
@@ -50,6 +50,15 @@ def _open(path: Path) -> Any:
             raise ValueError("decord cannot decode AV1")
     decord.logging.set_level(decord.logging.QUIET)
     return decord.VideoReader(str(path))
+
+
+def _pixels(video: Any, index: int) -> np.ndarray:
+    """(H, W, 3) uint8 of one frame."""
+    rgb = video[index].asnumpy()
+    if rgb.shape[2] != 3:
+        # decord infers the channels from the padded length of a row, and takes some narrow images for RGBA
+        raise ValueError(f"decord gives {rgb.shape[2]} channels")
+    return rgb
 
 
 def _times(video: Any) -> np.ndarray:
