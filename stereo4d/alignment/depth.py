@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stereo4d.alignment.problem import AlignmentProblem, Cameras
 from stereo4d.geometry.camera import pixel_grid
-from stereo4d.geometry.rigid import transform_points
+from stereo4d.geometry.rigid import dot, transform_points
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,11 @@ def feet(points_in_world: Tensor, cam2world: Tensor, rays: Tensor) -> Feet:
         rays: (P, 3) in the camera, z = 1.
     """
     direction = rays @ cam2world[:3, :3].T
-    ray_squared = direction.square().sum(-1)
+    ray_squared = dot(direction, direction)
     relative = points_in_world - cam2world[:3, 3]
-    foot = (relative * direction).sum(-1) / ray_squared
-    return Feet(foot, (relative - foot[..., None] * direction).square().sum(-1), ray_squared)
+    foot = dot(relative, direction) / ray_squared
+    aside = relative - foot[..., None] * direction
+    return Feet(foot, dot(aside, aside), ray_squared)
 
 
 def best_depth(seen: Feet, weight: Tensor, *, floor: float, rounds: int, start: Tensor | None = None) -> Tensor:

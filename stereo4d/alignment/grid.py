@@ -10,7 +10,7 @@ from torch import Tensor
 from stereo4d.alignment.depth import best_depth, camera_rays, feet
 from stereo4d.alignment.normal_equations import FRAME_UNKNOWNS, PAIR_UNKNOWNS, FrameSystem, Unknowns, frame_system
 from stereo4d.alignment.problem import AlignmentProblem, Cameras
-from stereo4d.geometry.rigid import rotation_from_vector, transform_points
+from stereo4d.geometry.rigid import dot, rotation_from_vector, transform_points
 
 _FOCAL_STEP = 0.5
 _FOCAL_LIMITS = (0.13, 15.0)
@@ -25,10 +25,8 @@ class GridState:
     cameras: Cameras
     depth: tuple[Tensor, ...]
     """N entries of (P,)."""
-    pair_losses: Tensor
-    """(E,) DUSt3R's loss of every pair alone: the means over the pixels of its two views, added."""
     loss: float
-    """Their power mean."""
+    """Mean over pairs of each pair's loss: the means over the pixels of its two views, added."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +41,18 @@ class _Observed:
 class PixelGrid:
     """A strided grid of every frame's pixels, with what all pairs say about them, in double precision."""
 
-    def __init__(self, problem: AlignmentProblem, stride: int, cameras: Cameras, exponent: float) -> None:
+    def __init__(self, problem: AlignmentProblem, stride: int, cameras: Cameras, relative: float) -> None:
         """Gather the observations.
 
         Args:
             problem: E pairs of N frames.
             stride: of the grid, in pixels.
             cameras: roughly right; they tell the size of the scene.
-            exponent: of the power mean over pairs, at most 1.
+            relative: distances of a pair are divided by this power of the pair's own size in the world: 0 leaves them
+                in the world's unit, as DUSt3R does; 1 measures each pair in its own.
         """
-        self.problem, self.stride, self.exponent = problem, stride, exponent
+        self.problem, self.stride, self.relative = problem, stride, relative
+        self.sizes = pair_sizes(problem).to(cameras.focal)
         self.unknowns = Unknowns(problem.num_frames, len(problem.edges), problem.shared_focal)
         self.observed = [_observe(problem, frame, stride) for frame in range(problem.num_frames)]
         # Distances below a thousandth of the scene's size count quadratically: the norm has no second order at zero.
@@ -61,32 +61,33 @@ class PixelGrid:
     def evaluate(self, cameras: Cameras, before: GridState | None = None) -> GridState:
         """Fill in the depths, starting from those of the state before if there is one, and measure the loss."""
         depths = []
-        pair_losses = cameras.focal.new_zeros(len(self.problem.edges))
-        importance = torch.ones_like(pair_losses) if before is None else self.importance(before)
+        importance = self.importance(cameras)
+        total = cameras.focal.new_zeros(())
         for frame, seen in enumerate(self.observed):
             world = transform_points(cameras.pair2world[seen.pairs], seen.points)
             dropped = feet(world, cameras.cam2world[frame], self._rays(cameras, frame))
+            weight = importance[seen.pairs, None] * seen.weight
             depth = best_depth(
                 dropped,
-                importance[seen.pairs, None] * seen.weight,
+                weight,
                 floor=self.floor,
                 rounds=_FIRST_DEPTH_ROUNDS if before is None else _DEPTH_ROUNDS,
                 start=None if before is None else before.depth[frame],
             )
             distance = dropped.distance(depth)
             smooth = torch.where(distance < self.floor, (distance.square() / self.floor + self.floor) / 2, distance)
-            pair_losses.index_add_(0, seen.pairs, (seen.weight * smooth).mean(1))
+            total += (weight * smooth).sum()
             depths.append(depth)
-        return GridState(cameras, tuple(depths), pair_losses, power_mean(pair_losses, self.exponent))
+        return GridState(cameras, tuple(depths), float(total) / (len(importance) * len(depths[0])))
 
-    def importance(self, here: GridState) -> Tensor:
-        """(E,) by how much each pair's loss moves the power mean: the weight of the pair in the next step."""
-        return (here.pair_losses / here.loss).pow(self.exponent - 1)
+    def importance(self, cameras: Cameras) -> Tensor:
+        """(E,) what a unit of distance in the world counts for in each pair."""
+        return (cameras.pair2world[:, 0, :3].norm(dim=-1) * self.sizes).pow(-self.relative)
 
     def reduced_system(self, here: GridState) -> tuple[Tensor, Tensor, Tensor]:
         """(M, M) matrix, (M,) gradient and (M,) diagonal for damping, depths eliminated."""
         size = self.unknowns.size + FRAME_UNKNOWNS  # the pose of frame 0 collects past the end, and is dropped
-        like, importance = here.cameras.focal, self.importance(here)
+        like, importance = here.cameras.focal, self.importance(here.cameras)
         matrix, gradient, curvature = like.new_zeros(size, size), like.new_zeros(size), like.new_zeros(size)
         for frame, seen in enumerate(self.observed):
             part = self._frame_system(here, frame, importance)
@@ -106,8 +107,10 @@ class PixelGrid:
         along_axis = depth[:, None] * rotation[:, 2]
         q = seen.points @ cameras.pair2world[seen.pairs, :3, :3].transpose(1, 2)
         residual = y + centre - q - cameras.pair2world[seen.pairs, None, :3, 3]
-        weight = importance[seen.pairs, None] * seen.weight / residual.norm(dim=-1).clamp(min=self.floor)
-        return frame_system(y, along_axis, q, residual, weight, depth > self.floor)
+        weight = importance[seen.pairs, None] * seen.weight / dot(residual, residual).sqrt().clamp(min=self.floor)
+        # A pair that grows by its log-scale moves its points by q, and measures the residual with a longer rule.
+        z = q + self.relative * residual
+        return frame_system(y, along_axis, q, z, residual, weight, depth > self.floor)
 
     def _rays(self, cameras: Cameras, frame: int) -> Tensor:
         return camera_rays(*self.problem.image_size, self.stride, cameras.focal[frame])
@@ -129,13 +132,6 @@ class PixelGrid:
         return Cameras(cam2world, focal, pair2world)
 
 
-def power_mean(values: Tensor, exponent: float) -> float:
-    """The power mean of (E,) positive values: 1 the arithmetic, 0 the geometric mean."""
-    if exponent == 0:
-        return float(values.log().mean().exp())
-    return float(values.pow(exponent).mean().pow(1 / exponent))
-
-
 def stride_for(image_size: tuple[int, int], most_pixels: int) -> int:
     """The smallest stride whose grid over (H, W) has at most so many pixels."""
     stride = 1
@@ -144,12 +140,16 @@ def stride_for(image_size: tuple[int, int], most_pixels: int) -> int:
     return stride
 
 
-def distance_floor(problem: AlignmentProblem, cameras: Cameras) -> float:
-    """A thousandth of the scene's size: the median distance of what the pairs' first views see, in the world's unit."""
-    scale = cameras.pair2world[:, 0, :3].norm(dim=-1)
+def pair_sizes(problem: AlignmentProblem) -> Tensor:
+    """(E,) float32 size of what each pair shows: the median distance of view 0's points, in the pair's own unit."""
     stride = stride_for(problem.image_size, 300)
     seen = problem.prediction.pointmap0[:, stride // 2 :: stride, stride // 2 :: stride].float()
-    size = scale.to(seen) * seen.norm(dim=-1).flatten(1).median(1).values
+    return seen.norm(dim=-1).flatten(1).median(1).values.clamp(min=1e-30)
+
+
+def distance_floor(problem: AlignmentProblem, cameras: Cameras) -> float:
+    """A thousandth of the scene's size: of the median of what the pairs show, in the world's unit."""
+    size = cameras.pair2world[:, 0, :3].norm(dim=-1) * pair_sizes(problem).to(cameras.focal)
     return max(1e-3 * float(size.median()), 1e-12)
 
 

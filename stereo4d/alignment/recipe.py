@@ -27,12 +27,14 @@ class AlignmentResult:
     """(N, H, W) float32 > 0, along the optical axis."""
     confidence: Tensor
     """(N, H, W) float32: the highest confidence that any pair gave the pixel."""
+    pairs: Tensor
+    """(E',) indices of the pairs that took part; the others contradicted them (``trusted_pairs``)."""
     pair2world: Tensor
-    """(E, 4, 4) float32 similarities from each pair's frame and scale to the world."""
+    """(E', 4, 4) float32 similarities from the frame and scale of each pair that took part to the world."""
     losses: tuple[tuple[float, ...], ...]
     """For every level of the solver: its loss, on its pixels, before the first step and after every step."""
     start_loss: float
-    """The objective (``alignment_loss``) over all pixels at the start, depth already at its best for those cameras."""
+    """The objective (``alignment_loss``) of the start with its best depth, over all pixels of these pairs."""
     final_loss: float
     """The same of this result; never above ``start_loss``."""
     iterations: int
@@ -70,6 +72,7 @@ def align(
         intrinsics=pinhole(cameras.focal.float(), *problem.image_size),
         depth=depth,
         confidence=best_confidence(problem),
+        pairs=trusted,
         pair2world=cameras.pair2world.float(),
         losses=solution.losses,
         start_loss=start_loss,

@@ -26,6 +26,13 @@ def transform_points(transform: Tensor, points: Tensor) -> Tensor:
     return moved.reshape(points.shape)
 
 
+def dot(first: Tensor, second: Tensor) -> Tensor:
+    """(...) scalar products of (..., 3) vectors."""
+    # A sum over an axis of three is five times slower on a CPU than the product with a vector of ones.
+    product = first * second
+    return product @ product.new_ones(3)
+
+
 def rotation_angle(rotation: Tensor) -> Tensor:
     """Angle of (..., 3, 3) rotations in radians, in [0, pi], accurate near zero too."""
     # The chordal form keeps precision near the identity, where arccos of the trace loses it.

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from stereo4d.alignment.normal_equations import Unknowns, frame_system
@@ -18,8 +19,10 @@ def small_frame(pairs: int = 3, pixels: int = 7):
     return frame, pair
 
 
-def residual(unknown: torch.Tensor, frame: dict, pair: dict) -> torch.Tensor:
-    """(K, P, 3) residuals after a step: 7 + 7K unknowns of frame and pairs, then P log-depths."""
+def residual(unknown: torch.Tensor, frame: dict, pair: dict, relative: float) -> torch.Tensor:
+    """(K, P, 3) residuals after a step: 7 + 7K unknowns of frame and pairs, then P log-depths.
+
+    Each pair's are divided by a power of what the step makes of its scale."""
     pairs = len(pair["scale"])
     own, told, log_depth = unknown[:7], unknown[7 : 7 + 7 * pairs].reshape(pairs, 7), unknown[7 + 7 * pairs :]
     depth = frame["depth"] * log_depth.exp()
@@ -28,18 +31,20 @@ def residual(unknown: torch.Tensor, frame: dict, pair: dict) -> torch.Tensor:
     rotation = rotation_from_vector(own[:3]) @ frame["rotation"]
     world = depth[:, None] * rays @ rotation.T + frame["translation"] + own[3:6]
     linear = (pair["scale"] * told[:, 6].exp())[:, None, None] * (rotation_from_vector(told[:, :3]) @ pair["rotation"])
-    return world - pair["points"] @ linear.transpose(1, 2) - (pair["translation"] + told[:, 3:6])[:, None]
+    distance = world - pair["points"] @ linear.transpose(1, 2) - (pair["translation"] + told[:, 3:6])[:, None]
+    return distance * (-relative * told[:, 6]).exp()[:, None, None]
 
 
-def test_the_reduced_system_equals_the_schur_complement_of_the_written_out_jacobian():
+@pytest.mark.parametrize("relative", [0.0, 1.0, 0.3])
+def test_the_reduced_system_equals_the_schur_complement_of_the_written_out_jacobian(relative):
     frame, pair = small_frame()
     pairs, pixels = pair["weight"].shape
     zero = torch.zeros(7 + 7 * pairs + pixels, dtype=torch.float64)
-    jacobian = torch.autograd.functional.jacobian(lambda x: residual(x, frame, pair), zero).flatten(0, 2)
+    jacobian = torch.autograd.functional.jacobian(lambda x: residual(x, frame, pair, relative), zero).flatten(0, 2)
     weight = pair["weight"][..., None].expand(-1, -1, 3).flatten()
     normal, gradient = (
         jacobian.T @ (weight[:, None] * jacobian),
-        jacobian.T @ (weight * residual(zero, frame, pair).flatten()),
+        jacobian.T @ (weight * residual(zero, frame, pair, relative).flatten()),
     )
     kept, depths = slice(0, 7 + 7 * pairs), slice(7 + 7 * pairs, None)
     gain = normal[kept, depths] @ torch.linalg.inv(normal[depths, depths])
@@ -47,11 +52,13 @@ def test_the_reduced_system_equals_the_schur_complement_of_the_written_out_jacob
     flat = frame["offset"] / frame["focal"]
     y = frame["depth"][:, None] * torch.cat([flat, torch.ones_like(flat[:, :1])], -1) @ frame["rotation"].T
     q = pair["points"] @ (pair["scale"][:, None, None] * pair["rotation"]).transpose(1, 2)
+    distance = residual(zero, frame, pair, relative)
     system = frame_system(
         y,
         frame["depth"][:, None] * frame["rotation"][:, 2],
         q,
-        residual(zero, frame, pair),
+        q + relative * distance,
+        distance,
         pair["weight"],
         torch.ones(pixels, dtype=torch.bool),
     )
@@ -63,7 +70,7 @@ def test_the_reduced_system_equals_the_schur_complement_of_the_written_out_jacob
 def test_a_depth_that_may_not_move_is_not_eliminated():
     _, pair = small_frame()
     y, q = torch.randn(7, 3).double(), torch.randn(3, 7, 3).double()
-    held = frame_system(y, y, q, q, pair["weight"], torch.zeros(7, dtype=torch.bool))
+    held = frame_system(y, y, q, q, q, pair["weight"], torch.zeros(7, dtype=torch.bool))
     torch.testing.assert_close(held.matrix.diagonal(), held.curvature)
 
 
