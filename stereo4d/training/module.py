@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from timm.optim import param_groups_weight_decay
 from torch import Tensor
 
 from stereo4d.data.synthetic.pairs import PairBatch
@@ -80,11 +81,7 @@ class PairModule(L.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with DUSt3R's betas; warm-up, plateau, linear cool-down, per optimiser step."""
-        trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": self.weight_decay},
-            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-        ]
+        groups = param_groups_weight_decay(self.network, self.weight_decay)  # frozen parts are left out
         optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.95))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate_share)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -34,6 +34,7 @@ BASE_MAY = {
     "viewing": {"errors", "registry", "types"},
 }
 DOORS = {
+    "timm": ("stereo4d/training/",),  # it imports torchvision, seconds that only training can afford
     "lightning": ("stereo4d/training/", "stereo4d/data/module.py", "stereo4d/cli/fit.py"),
     "decord": ("plugins/stereo4d_plugins/readers/",),
     "av": ("plugins/stereo4d_plugins/readers/", "stereo4d/data/synthetic/clip.py"),
