@@ -63,6 +63,7 @@ class Job:
         return make_plan(
             self.config,
             frames=len(self.indices),
+            span=self.indices[-1] - self.indices[0] + 1,
             pairs=len(self.edges(len(self.indices))),
             size=self.network_size,
             original_size=self.original_size,

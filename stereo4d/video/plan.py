@@ -19,15 +19,16 @@ from stereo4d.network.weights import empty_network
 from stereo4d.video.inference import suitable_batch
 
 _SHARE_OF_PEAK = 0.6  # of the probed speed that a whole network reaches: norms, softmax and copies take the rest
-_DECODE_SECONDS = 60e-9  # per original pixel: decoding, colour conversion, resizing
-_ALIGN_SECONDS = 1.2e-6  # per predicted point of a pair
-_WRITE_SECONDS = 1.5e-7  # per network pixel of a frame, scene and recording
+_DECODE_SECONDS = 20e-9  # per original pixel of every frame from the first taken to the last: decoders go through all
+_RESIZE_SECONDS = 40e-9  # per original pixel of a frame that is taken
+_ALIGN_SECONDS = 60e-3, 0.35e-6  # per pair, and per predicted point of it
+_RECORD_SECONDS = 0.7, 1.2e-6  # once, and per network pixel of a frame
 _PROBE_SECONDS = 0.2
-_BASE_MEMORY = 700 << 20  # Python, torch and the libraries
+_BASE_MEMORY = 850 << 20  # Python, torch and the libraries
 _ACTIVATIONS = 2500  # bytes per pixel of a pair in a batch, float32
 _ALIGN_MEMORY = 60  # bytes per predicted point of a pair, beside the predictions
 _SCENE_BYTES = 2 + 2 + 1 + 3  # depth, confidence, dynamic, rgb
-_RECORDING_BYTES = 12  # per network pixel: points, colours, JPEG, depth
+_RECORDING_BYTES = 6  # per network pixel: points, colours, JPEG, depth
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def make_plan(
     config: StereoConfig,
     *,
     frames: int,
+    span: int,
     pairs: int,
     size: tuple[int, int],
     original_size: tuple[int, int],
@@ -84,6 +86,7 @@ def make_plan(
     Args:
         config: of the network that will run.
         frames: N.
+        span: frames of the input from the first that is taken to the last.
         pairs: E.
         size: (H, W) at network size.
         original_size: (H, W) of the input's frames.
@@ -107,10 +110,10 @@ def make_plan(
         height=height,
         width=width,
         seconds={
-            "frames": frames * original_size[0] * original_size[1] * _DECODE_SECONDS,
+            "frames": (span * _DECODE_SECONDS + frames * _RESIZE_SECONDS) * original_size[0] * original_size[1],
             "predictions": gflop / (speed * _SHARE_OF_PEAK),
-            "alignment": points * _ALIGN_SECONDS,
-            "recording": frames * height * width * _WRITE_SECONDS,
+            "alignment": pairs * _ALIGN_SECONDS[0] + points * _ALIGN_SECONDS[1],
+            "recording": _RECORD_SECONDS[0] + frames * height * width * _RECORD_SECONDS[1],
         },
         memory_bytes=_BASE_MEMORY + frames * height * width * 3 + max(inference, predictions + points * _ALIGN_MEMORY),
         disk_bytes=predictions + frames * height * width * (3 + _SCENE_BYTES + _RECORDING_BYTES),

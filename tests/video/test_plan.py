@@ -12,6 +12,7 @@ def plan(frames=10, pairs=48, **changes):
     return make_plan(
         CONFIG,
         frames=frames,
+        span=5 * frames,
         pairs=pairs,
         size=size,
         original_size=(480, 640),
