@@ -12,7 +12,7 @@ from stereo4d.video.frames import Frame, Listing, Reader
 from stereo4d.video.sources import is_image
 
 _NOT_FOR_DECORD = ("libdav1d", "libaom-av1", "av1")
-_REOPEN_AFTER = 32
+_REOPEN_AFTER = 128
 # decord keeps what it decoded on the way to a frame; opening anew now and then bounds that for long, large clips.
 
 
