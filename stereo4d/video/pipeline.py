@@ -137,7 +137,9 @@ def align_pairs(job: Job, workspace: Workspace, clip: Clip, progress: Progress) 
             stage.advance(done - stage.done)
             stage.note(f"loss {loss:.4f}")
 
-        return align(problem, seed=job.options.seed, progress=told)
+        aligned = align(problem, seed=job.options.seed, progress=told)
+        stage.expect(stage.done)  # it may end before its last step
+        return aligned
 
 
 def assemble(clip: Clip, aligned: AlignmentResult) -> Scene:
