@@ -27,7 +27,16 @@ _HOME = {
     "reconstruct": "stereo4d.video.pipeline",
 }
 
-__all__ = ["PairPrediction", "Scene", "Stereo4DError", "StereoNetwork", "View", "__version__", "load_model", "reconstruct"]
+__all__ = [
+    "PairPrediction",
+    "Scene",
+    "Stereo4DError",
+    "StereoNetwork",
+    "View",
+    "__version__",
+    "load_model",
+    "reconstruct",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -44,4 +44,5 @@ def load(group: str, name: str) -> Any:
     try:
         return points[name].load()
     except Exception as error:
-        raise PluginError(f"entry point {name!r} of {group} ({points[name].value}) failed to import: {error}") from error
+        place = f"entry point {name!r} of {group} ({points[name].value})"
+        raise PluginError(f"{place} cannot be imported: {error}") from error

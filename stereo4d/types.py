@@ -151,7 +151,7 @@ class Scene:
         return replace(self, manifest=manifest)
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``scene.safetensors``, ``manifest.json`` and ``trajectory.txt`` into a folder, each whole or not at all.
+        """Write ``scene.safetensors``, ``trajectory.txt`` and ``manifest.json``, each whole or not at all.
 
         Raises:
             OutputError: the folder cannot be written, or the disk is full.
