@@ -117,8 +117,8 @@ def failure(error: BaseException) -> tuple[str, int]:
         return one_line(str(error)) or "interrupted", INTERRUPTED
     if isinstance(error, Stereo4DError):
         return one_line(str(error)), error.exit_code
-    if isinstance(error, ArgumentError):
-        return one_line(str(error)), USAGE
+    if isinstance(error, ArgumentError):  # from Lightning's parser, whose options are nested: --trainer.max_steps
+        return re.sub(r'Parser key "([^"]+)":', r"--\1:", one_line(str(error))), USAGE
     if isinstance(error, BrokenPipeError):
         return "standard output was closed by its reader", FAILED
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

@@ -25,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         subclass_mode_data=True,
         save_config_kwargs={"overwrite": True},
         # "omegaconf" would resolve each file as it is read and ignore later overrides; "+" resolves at the end.
-        parser_kwargs={"parser_mode": "omegaconf+"},
+        # Wrong usage is raised, so that it ends as every other command: one line, exit code 2.
+        parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False},
         seed_everything_default=0,
         # Lightning warns about arguments that come beside those of the process, so hand on only what is different.
         args=None if argv is None or list(argv) == sys.argv[1:] else list(argv),

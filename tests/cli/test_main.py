@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+from argparse import ArgumentError
 from pathlib import Path
 from typing import Literal
 
@@ -141,6 +142,7 @@ def test_a_wrong_choice_is_named():
     [
         (InputError("a.mp4: broken\n  twice"), "a.mp4: broken twice", 1),
         (UsageError("--size: bad"), "--size: bad", 2),
+        (ArgumentError(None, 'Parser key "trainer.max_steps":\n  No int: x'), "--trainer.max_steps: No int: x", 2),
         (KeyboardInterrupt(), "interrupted", 130),
         (PermissionError(13, "Permission denied", "/root/x"), "/root/x: Permission denied", 1),
         (OSError(28, "No space left on device", "out/a"), "out/a: cannot be written, no space left", 1),
