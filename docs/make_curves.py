@@ -16,14 +16,15 @@ PICTURE = DOCS / "pictures" / "training_curve.png"
 COLUMNS = ("train/loss", "train/error0", "train/error1", "train/attention_hit", "val/absrel", "val/loss", "val/delta1")
 
 
-def renew(logs: list[Path]) -> None:
-    """Join the logs of one training run and its resumptions into the table; later logs win."""
+def renew(logs: list[Path], last: int) -> None:
+    """Join the logs of one training run and its resumptions, up to a step, into the table; later logs win."""
     steps: dict[int, dict[str, str]] = {}
     for log in logs:
         with log.open() as file:
             for row in csv.DictReader(file):
                 known = {name: row[name] for name in COLUMNS if row.get(name)}
-                steps.setdefault(int(row["step"]) + 1, {}).update(known)
+                if int(row["step"]) < last:
+                    steps.setdefault(int(row["step"]) + 1, {}).update(known)
     with TABLE.open("w", newline="") as file:
         writer = csv.DictWriter(file, ["step", *COLUMNS])
         writer.writeheader()
@@ -63,7 +64,8 @@ def draw() -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Draw the training curves of the embedded checkpoint.")
     parser.add_argument("--from", dest="logs", nargs="+", type=Path, help="metrics.csv files, oldest first")
+    parser.add_argument("--last", type=int, default=10**9, help="steps beyond this one were not kept")
     chosen = parser.parse_args()
     if chosen.logs:
-        renew(chosen.logs)
+        renew(chosen.logs, chosen.last)
     draw()
