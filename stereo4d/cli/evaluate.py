@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from typing import Literal
+
+from stereo4d.types import PairPrediction
 
 
 def evaluate(
@@ -14,7 +16,7 @@ def evaluate(
     device: str = "auto",
     precision: str = "auto",
     quiet: bool = False,
-    as_json: bool = False,
+    json: bool = False,
 ) -> int:
     """Print a table of errors beside what guesses would score.
 
@@ -25,10 +27,11 @@ def evaluate(
         device: auto, cpu, cuda or cuda:N.
         precision: auto, exact (float32) or bf16.
         quiet: Show no progress.
-        as_json: Print JSON instead of a table.
+        json: Print one JSON object instead of a table.
     """
     import torch
 
+    from stereo4d.cli.common import print_json
     from stereo4d.data.module import HELD_OUT, BatchRecipe
     from stereo4d.data.synthetic.world import WorldConfig
     from stereo4d.errors import UsageError
@@ -47,24 +50,27 @@ def evaluate(
     recipe = BatchRecipe(WorldConfig(), 16, ((height, size),))
     batches = []
     count = -(-pairs // recipe.batch_size)
-    with Progress(quiet=quiet).stage("evaluate", count, "batch") as stage, torch.inference_mode():
+    with Progress(quiet=quiet or json).stage("evaluate", count, "batch") as stage, torch.inference_mode():
         for number in range(count):
             batch = recipe.make(HELD_OUT + 1_000_000 + number, "cpu")
             prediction = network(batch.image0.to(place), batch.image1.to(place))
             batches.append(pair_figures(_on_cpu(prediction), batch))
             stage.advance()
     figures = join_figures(batches)
-    if as_json:
-        print(json.dumps({key: figure.row() for key, figure in figures.items()}, indent=2))
+    if json:
+        print_json({key: figure.row() for key, figure in figures.items()})
     else:
         print(f"{count * recipe.batch_size} held-out synthetic pairs of {size}x{height}, weights {weights}\n")
         print(table(figures))
     return 0
 
 
-def _on_cpu(prediction):  # type: ignore[no-untyped-def]
-    from stereo4d.types import PairPrediction
-
-    return PairPrediction(
-        *(getattr(prediction, name).float().cpu() for name in ("pointmap0", "confidence0", "pointmap1", "confidence1"))
+def _on_cpu(prediction: PairPrediction) -> PairPrediction:
+    """The same maps where the truth is."""
+    return replace(
+        prediction,
+        pointmap0=prediction.pointmap0.cpu(),
+        confidence0=prediction.confidence0.cpu(),
+        pointmap1=prediction.pointmap1.cpu(),
+        confidence1=prediction.confidence1.cpu(),
     )

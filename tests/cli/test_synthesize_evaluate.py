@@ -1,0 +1,46 @@
+"""``stereo4d synthesize`` and ``stereo4d evaluate``, through the command line's own entry."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stereo4d.cli.main import main
+from stereo4d.data.synthetic.clip import load_truth
+
+SMALL = ["--frames", "3", "--width", "48", "--height", "32", "--quiet"]
+
+
+def test_a_clip_comes_with_frames_and_truth(tmp_path, capsys):
+    assert main(["synthesize", "--out", str(tmp_path), "--seed", "5", *SMALL]) == 0
+    assert "truth.safetensors" in capsys.readouterr().out
+    truth = load_truth(tmp_path / "clip.mp4")
+    assert truth.clip.cam2world.shape == (3, 4, 4)
+    assert np.asarray(Image.open(tmp_path / "frames" / "000002.png")).shape == (32, 48, 3)
+
+
+def test_a_clip_that_is_there_is_not_overwritten_without_being_asked(tmp_path, capsys):
+    assert main(["synthesize", "--out", str(tmp_path), *SMALL]) == 0
+    before = (tmp_path / "truth.safetensors").read_bytes()
+    assert main(["synthesize", "--out", str(tmp_path), "--seed", "1", *SMALL]) == 1
+    assert "--overwrite" in capsys.readouterr().err.splitlines()[-1]
+    assert (tmp_path / "truth.safetensors").read_bytes() == before
+    assert main(["synthesize", "--out", str(tmp_path), "--seed", "1", "--overwrite", *SMALL]) == 0
+    assert (tmp_path / "truth.safetensors").read_bytes() != before
+
+
+@pytest.mark.parametrize("bad", [["--frames", "0"], ["--width", "47"], ["--moving-share", "2"], ["--fps", "0"]])
+def test_numbers_out_of_range_are_wrong_usage(tmp_path, capsys, bad):
+    out = tmp_path / "clip"
+    assert main(["synthesize", "--out", str(out), *SMALL, *bad]) == 2
+    assert bad[1] in capsys.readouterr().err.splitlines()[-1]
+    assert not (out / "truth.safetensors").exists()
+
+
+def test_the_embedded_checkpoint_beats_the_guesses_on_held_out_pairs(capsys):
+    assert main(["evaluate", "synthetic", "--pairs", "64", "--quiet", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    for key in ("absrel", "points1", "rotation", "translation"):
+        assert figures[key]["mean"] < figures[key]["guess mean"], key
+    assert figures["delta1"]["mean"] > figures["delta1"]["guess mean"]
