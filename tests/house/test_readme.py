@@ -15,6 +15,7 @@ from stereo4d.cli.common import build_parser
 from stereo4d.cli.main import main
 from stereo4d.cli.view import view
 from stereo4d.data.synthetic.clip import synthesize_clip
+from stereo4d.network.weights import file_sha256
 from stereo4d.storage import map_arrays
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +61,11 @@ def test_every_link_and_picture_of_the_readme_is_there():
     targets = [target for target in re.findall(r"\]\(([^)]+)\)", README) if "://" not in target]
     assert targets
     assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_the_model_card_is_about_the_weights_beside_it():
+    folder = ROOT / "stereo4d" / "assets" / "embedded"
+    assert file_sha256(folder / "model.safetensors") in (folder / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("make")])
