@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -114,18 +115,22 @@ def test_the_web_viewer_listens_on_this_machine_only_and_ends_with_ctrl_c(record
     assert process.wait(20) == 0
 
 
-def test_a_picture_of_a_recording_shows_its_cloud(recording, tmp_path):
+def test_a_picture_of_a_recording_shows_its_cloud_and_nothing_is_left_lying_about(recording, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     try:
         with rerun_process.HeadlessViewer(recording, size=(640, 480)) as viewer:
             viewer.go_to(2)
             problems, cloud = viewer.problems(), Image.open(io.BytesIO(viewer.picture("4D"))).convert("RGB")
             names = set(viewer.view_names())
+            left_by_rerun = list(tmp_path.glob("*/rerun-data*"))
     except OutputError as error:
         if "Vulkan" not in str(error):
             raise
         pytest.skip("this machine has no Vulkan driver, not even a software one")
     assert names == {"4D", "RGB", "Depth", "Confidence", "Camera path"}
     assert problems == []
+    assert left_by_rerun
+    assert list(tmp_path.iterdir()) == []
     pixels = np.asarray(cloud).reshape(-1, 3).astype(int)
     lit = (pixels.max(1) > 90).mean()
     assert 0.1 < lit < 0.8  # neither empty nor lost inside the cloud

@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -71,15 +73,34 @@ def open_window(path: Path) -> int:
             f"no display to open {path} on (DISPLAY and WAYLAND_DISPLAY are empty); "
             "use --web for the browser, or --screenshot OUT.png for a picture"
         )
-    command = [str(executable()), "--bind", "127.0.0.1", "--port", "auto", str(path)]
-    process = subprocess.Popen(command, env=environment())
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        return 0  # the way to end it from the terminal is not a failure
-    finally:
-        process.terminate()
-        process.wait()
+    with viewer_process("--bind", "127.0.0.1", "--port", "auto", str(path)) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            return 0  # the way to end it from the terminal is not a failure
+
+
+@contextmanager
+def viewer_process(*arguments: str, messages: IO[bytes] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A running viewer, ended with the block, together with the temporary files that it leaves lying about (0.41).
+
+    Args:
+        arguments: of the command line.
+        messages: where it writes what it has to say; our own stdout and stderr by default.
+    """
+    with tempfile.TemporaryDirectory(prefix="stereo4d-viewer-", ignore_cleanup_errors=True) as scratch:
+        surroundings = environment() | {"TMPDIR": scratch}
+        command = [str(executable()), *arguments]
+        process = subprocess.Popen(command, env=surroundings, stdout=messages, stderr=messages)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def free_port() -> int:
@@ -106,32 +127,27 @@ class HeadlessViewer:
         from rerun.experimental import ViewerClient
 
         port = free_port()
-        self._messages: IO[bytes] = tempfile.TemporaryFile()
         # Not ViewerClient.spawn: it cannot bind to 127.0.0.1 alone (0.41).
-        size = f"{self.size[0]}x{self.size[1]}"
-        command = [str(executable()), "--headless", "--bind", "127.0.0.1", "--port", str(port), "--window-size", size]
-        self._process = subprocess.Popen(
-            [*command, "--hide-welcome-screen"], env=environment(), stdout=self._messages, stderr=self._messages
-        )
-        self._started = time.monotonic()
-        try:
-            self._await_port(port)
-            self._client = ViewerClient.connect(f"rerun+http://127.0.0.1:{port}/proxy")
-            self._client.open(str(self.path.resolve()))
-            self._await_views()
-        except (ConnectionError, RuntimeError) as error:  # the viewer listens before it looks for a graphics driver
-            self._stop()
-            raise OutputError(f"cannot render {self.path}: {self._last_words() or error}") from error
-        except BaseException:
-            self._stop()
-            raise
+        arguments = ["--headless", "--bind", "127.0.0.1", "--port", str(port), "--hide-welcome-screen"]
+        arguments += ["--window-size", f"{self.size[0]}x{self.size[1]}"]
+        with ExitStack() as stack:
+            self._messages: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())
+            self._process = stack.enter_context(viewer_process(*arguments, messages=self._messages))
+            self._started = time.monotonic()
+            try:
+                self._await_port(port)
+                self._client = ViewerClient.connect(f"rerun+http://127.0.0.1:{port}/proxy")
+                self._client.open(str(self.path.resolve()))
+                self._await_views()
+            except (ConnectionError, RuntimeError) as error:  # it listens before it looks for a graphics driver
+                raise OutputError(f"cannot render {self.path}: {self._last_words() or error}") from error
+            self._running = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stop()
-        self._messages.close()
+        self._running.close()
 
     def go_to(self, frame: int | None) -> None:
         """Show one frame index of the input; the middle of the timeline when None.
@@ -200,11 +216,3 @@ class HeadlessViewer:
         raise OutputError(
             f"the Rerun viewer shows nothing of {self.path} after {START_SECONDS:.0f} s; is it a recording?"
         )
-
-    def _stop(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()

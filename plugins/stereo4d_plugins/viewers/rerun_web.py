@@ -6,6 +6,7 @@ browser by a small server that adds a content security policy: the page may talk
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import threading
@@ -18,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from stereo4d.errors import OutputError
-from stereo4d_plugins.viewers.rerun_process import START_SECONDS, environment, executable, free_port
+from stereo4d_plugins.viewers.rerun_process import START_SECONDS, free_port, viewer_process
 
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' blob: data:"
 RECORDING = "/recording.rrd"
@@ -31,25 +32,22 @@ def serve_web(path: Path, *, browser: bool = True) -> int:
         path: a recording.
         browser: open the address in the browser; otherwise only print it.
     """
-    assets_port = free_port()
-    command = [str(executable()), "--serve-web", "--bind", "127.0.0.1", "--port", str(free_port())]
-    process = subprocess.Popen(
-        [*command, "--web-viewer-port", str(assets_port)], env=environment(), stderr=subprocess.DEVNULL
-    )
-    server = LocalServer(path, f"http://127.0.0.1:{assets_port}")
-    try:
-        _await_page(f"http://127.0.0.1:{assets_port}/", process)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        print(f"{path} is shown at {server.address} until Ctrl-C", flush=True)
-        if browser:
-            webbrowser.open(server.address)
-        return process.wait()
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        server.shutdown_if_serving()
-        process.terminate()
-        process.wait()
+    assets_port, data_port = free_port(), free_port()
+    assets = f"http://127.0.0.1:{assets_port}"
+    arguments = ["--serve-web", "--bind", "127.0.0.1", "--port", str(data_port), "--web-viewer-port", str(assets_port)]
+    with open(os.devnull, "wb") as nowhere, viewer_process(*arguments, messages=nowhere) as process:
+        server = LocalServer(path, assets)
+        try:
+            _await_page(f"{assets}/", process)
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            print(f"{path} is shown at {server.address} until Ctrl-C", flush=True)
+            if browser:
+                webbrowser.open(server.address)
+            return process.wait()
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            server.shutdown_if_serving()
 
 
 class LocalServer(ThreadingHTTPServer):
