@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stereo4d.data.synthetic.motion import camera_intrinsics, camera_pose, surface_position
+from stereo4d.data.synthetic.motion import camera_intrinsics, camera_pose, object_poses, surface_position
 from stereo4d.data.synthetic.pairs import photographed
 from stereo4d.data.synthetic.render import Rendered, render
 from stereo4d.data.synthetic.world import WALLS, Draw, World, WorldConfig, sample_world
@@ -62,8 +62,6 @@ class SyntheticTruth:
 
 def _to_local(world: World, surface: torch.Tensor, points: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
     """World points on surfaces in their objects' frames: the inverse of ``surface_position``."""
-    from stereo4d.data.synthetic.motion import object_poses
-
     still = torch.eye(4).expand(len(points), WALLS, 4, 4)
     to_local = invert(torch.cat([still, object_poses(world, time)], 1))[0, surface[0]]  # (H, W, 4, 4)
     return ((to_local[..., :3, :3] @ points[0][..., None])[..., 0] + to_local[..., :3, 3])[None]
