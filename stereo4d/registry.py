@@ -18,6 +18,7 @@ from stereo4d.errors import PluginError
 GROUPS = (
     "stereo4d.heads",
     "stereo4d.readers",
+    "stereo4d.solvers",
     "stereo4d.viewers",
 )
 
