@@ -1,38 +1,45 @@
 """Which frames are looked at together: directed pairs (edges) of frame positions, by a graph's name.
 
-The names are those that users of the family know: ``complete``, ``swin-3-noncyclic``, ``logwin-3``, ``oneref-0``,
-``swinstride-5``. A number is the window (``oneref``: the reference frame); windows close into a ring unless
+The names are those that users of the family know. W is a window, 3 if left out; windows close into a ring unless
 ``-noncyclic`` is added.
+
+==================================  ================================================================================
+``complete``                        every frame with every other
+``oneref[-R]``                      frame R (0 if left out) with every other
+``swin[-W][-noncyclic]``            frames 1 ... W apart
+``logwin[-W][-noncyclic]``          1, 2, 4 ... 2^(W-1) apart
+``swinstride[-W][-noncyclic]``      1, 3, 5 ... 2W-1 apart
+``swin2stride[-W][-noncyclic]``     1, 4, 7 ... 3W-2 apart
+``swinskip_start[-W][-noncyclic]``  2 ... W+1 apart
+``retrieval-A-K``                   A anchors with each other, the other frames with their most similar anchor, and
+                                    every frame with the K most similar ones
+==================================  ================================================================================
+
+After a comma, ``seqD`` keeps only pairs of frames at most D apart, and ``cycD`` counts the distance around the ring:
+``complete,seq3``, ``swin-5,cyc4``. Pairs always come both ways, and no frame is paired with itself.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
 
 from stereo4d.errors import GraphError
+from stereo4d.video.graph_kinds import DEFAULT_WINDOW, Complete, Edge, GraphKind, known_names, parse_kind
 
-Edge = tuple[int, int]
-"""(first view, second view), positions in the selection of frames."""
-
-DEFAULT_WINDOW = 3
-
-_OFFSETS: dict[str, Callable[[int], Iterable[int]]] = {
-    "swin": lambda window: range(1, window + 1),
-    "logwin": lambda window: (2**k for k in range(window)),
-    "swinstride": lambda window: range(1, 2 * window, 2),
-    "swin2stride": lambda window: range(1, 3 * window - 1, 3),
-    "swinskip_start": lambda window: range(2, window + 2),
-}
-_KNOWN = "complete, oneref[-R], " + ", ".join(f"{name}[-W][-noncyclic]" for name in _OFFSETS)
+__all__ = ["Edge", "both_ways", "goes_by_similarity", "most_pairs", "pair_graph", "window_graph"]
 
 
-def pair_graph(name: str, num_frames: int) -> list[Edge]:
+def pair_graph(name: str, num_frames: int, *, similarity: np.ndarray | None = None) -> list[Edge]:
     """The directed pairs of a named graph, both ways, every frame in at least one.
 
     Args:
         name: for example ``"swin-3-noncyclic"``; see the module's docstring.
         num_frames: N; a single frame is paired with itself.
+        similarity: (N, N) how alike frames are, larger is more; only ``retrieval`` asks for it.
 
     Returns:
         Edges without repetition, ordered so that frames can be visited from first to last: by the later frame of the
@@ -41,50 +48,35 @@ def pair_graph(name: str, num_frames: int) -> list[Edge]:
     Raises:
         GraphError: the name is unknown, the reference is out of range, or a frame is left alone.
     """
+    graph = _parse(name)
     if num_frames == 1:
         return [(0, 0)]
-    kind, *fields = name.split("-")
-    numbers = [int(field) for field in fields if re.fullmatch(r"\d+", field)]
-    words = [field for field in fields if not re.fullmatch(r"\d+", field)]
-    if len(numbers) > 1 or words not in ([], ["noncyclic"]):
-        raise GraphError(f"pair graph {name!r} is not understood; there are {_KNOWN}")
-    if kind == "complete":
-        edges = [(i, j) for i in range(num_frames) for j in range(i)]
-    elif kind == "oneref":
-        edges = one_reference(num_frames, numbers[0] if numbers else 0)
-    elif kind in _OFFSETS:
-        window = numbers[0] if numbers else DEFAULT_WINDOW
-        edges = offset_graph(num_frames, _OFFSETS[kind](window), cyclic=not words)
-    else:
-        raise GraphError(f"pair graph {name!r} is not understood; there are {_KNOWN}")
+    edges = [edge for edge in graph.kind.pairs(num_frames, similarity) if graph.keeps(edge, num_frames)]
     return check_no_frame_alone(both_ways(edges), num_frames, name)
+
+
+def most_pairs(name: str, num_frames: int) -> int:
+    """The number of directed pairs of a graph; where it goes by similarity, the most there can be.
+
+    Raises:
+        GraphError: as ``pair_graph``.
+    """
+    if num_frames == 1 or not goes_by_similarity(name):
+        return len(pair_graph(name, num_frames))
+    graph = _parse(name)
+    kept = [edge for edge in Complete().pairs(num_frames, None) if graph.keeps(edge, num_frames)]
+    check_no_frame_alone(kept, num_frames, name)
+    return 2 * min(len(kept), graph.kind.most_pairs(num_frames))
+
+
+def goes_by_similarity(name: str) -> bool:
+    """Whether a graph asks how alike frames are."""
+    return _parse(name).kind.by_similarity
 
 
 def window_graph(num_frames: int, window: int = DEFAULT_WINDOW) -> list[Edge]:
     """Every frame with the ``window`` frames before and after it, both ways; see ``pair_graph``."""
     return pair_graph(f"swin-{window}-noncyclic", num_frames)
-
-
-def offset_graph(num_frames: int, offsets: Iterable[int], *, cyclic: bool) -> list[Edge]:
-    """Pairs (i, i + offset), one way; modulo N if cyclic, never of a frame with itself."""
-    edges = []
-    for offset in offsets:
-        for i in range(num_frames):
-            j = (i + offset) % num_frames if cyclic else i + offset
-            if j < num_frames and j != i:
-                edges.append((i, j))
-    return edges
-
-
-def one_reference(num_frames: int, reference: int) -> list[Edge]:
-    """Pairs of one frame with every other, one way.
-
-    Raises:
-        GraphError: there is no such frame.
-    """
-    if not 0 <= reference < num_frames:
-        raise GraphError(f"pair graph oneref-{reference}: there are frames 0 to {num_frames - 1}; name one of them")
-    return [(reference, j) for j in range(num_frames) if j != reference]
 
 
 def both_ways(edges: Iterable[Edge]) -> list[Edge]:
@@ -113,6 +105,33 @@ def check_no_frame_alone(edges: list[Edge], num_frames: int, name: str) -> list[
         shown = ", ".join(map(str, alone[:8])) + (" ..." if len(alone) > 8 else "")
         raise GraphError(
             f"pair graph {name!r} leaves frames {shown} of {num_frames} without a pair that joins them to frame 0; "
-            "raise its window, or take swin-3-noncyclic or complete"
+            "raise its window (or filter), or take swin-3-noncyclic or complete"
         )
     return edges
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """A graph's name, taken apart."""
+
+    kind: GraphKind
+    filters: tuple[tuple[str, int], ...]
+    """``seq`` or ``cyc``, and the greatest distance."""
+
+    def keeps(self, edge: Edge, num_frames: int) -> bool:
+        """Whether every filter keeps a pair."""
+        apart = abs(edge[0] - edge[1])
+        around = min(apart, num_frames - apart)
+        return all((apart if measure == "seq" else around) <= most for measure, most in self.filters)
+
+
+def _parse(name: str) -> _Graph:
+    text, *filters = name.split(",")
+    kind = parse_kind(text)
+    parts = [re.fullmatch(r"(seq|cyc)(\d+)", entry) for entry in filters]
+    matched = [part for part in parts if part is not None]
+    if kind is None or len(matched) < len(parts):
+        raise GraphError(
+            f"pair graph {name!r} is not understood; there are {known_names()}, and after a comma seqD or cycD"
+        )
+    return _Graph(kind, tuple((part[1], int(part[2])) for part in matched))
