@@ -125,8 +125,12 @@ def to_uint8(image: torch.Tensor) -> np.ndarray:
     return scaled.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
 
 
-def open_image(path: str | Path) -> Image.Image:
+def open_image(path: str | Path, *, mode: str | None = "RGB") -> Image.Image:
     """Read an image file as upright RGB: EXIF orientation applied, transparency dropped.
+
+    Args:
+        path: the file.
+        mode: Pillow's name of another kind of image; None leaves it as stored.
 
     Raises:
         InputError: there is no such file, it is no image, or it is cut short.
@@ -136,7 +140,8 @@ def open_image(path: str | Path) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as opened:
-                return ImageOps.exif_transpose(opened).convert("RGB")
+                upright = ImageOps.exif_transpose(opened)
+                return upright.convert(mode) if mode else upright
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except IsADirectoryError as error:

@@ -1,0 +1,214 @@
+"""What is known of a clip, from files: intrinsics, poses, depths, masks (formats: docs/known.md).
+
+Files speak of frames of the input and of pixels of the original images; what comes out speaks of positions in the
+alignment and of pixels at network resolution.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stereo4d.errors import InputError, UsageError
+from stereo4d.video.frame_matching import FrameGeometry
+from stereo4d.video.known_intrinsics import IntrinsicsFile, open_intrinsics
+from stereo4d.video.known_maps import MapsFile, any_covered, nearest, open_depths, open_masks
+from stereo4d.video.known_poses import PosesFile, open_poses
+
+if TYPE_CHECKING:
+    from stereo4d.alignment.known import Known, KnownDepths, KnownIntrinsics, KnownPoses, Masks
+
+log = logging.getLogger(__name__)
+
+QUANTITIES = ("intrinsics", "poses", "depths", "masks")
+
+
+@dataclass(frozen=True)
+class KnownFiles:
+    """Files of what is known, and how firmly it holds; none by default."""
+
+    intrinsics: str | None = None
+    """Text, ``.npy``, ``.npz``, ``.json``, a scene folder or its manifest: pixels of the original images."""
+    poses: str | None = None
+    """Text (TUM, KITTI), ``.npy``, ``.npz`` or a scene folder: camera to world, OpenCV axes."""
+    depths: str | None = None
+    """A folder with a file a frame, ``.npy`` or ``.npz``: along the optical axis, in the unit of the poses."""
+    masks: str | None = None
+    """A folder with an image a frame, one image for all, ``.npy`` or ``.npz``: what is not zero is ignored."""
+    intrinsics_weight: float = math.inf
+    """See ``alignment.known.KnownIntrinsics``; infinity holds them as they are."""
+    poses_weight: float = math.inf
+    """See ``alignment.known.KnownPoses``; infinity holds them as they are."""
+    depths_weight: float = math.inf
+    """See ``alignment.known.KnownDepths``; infinity holds them as they are."""
+    masks_keep: float = 0.0
+    """The share of their weight that ignored pixels keep, 0 ... 1."""
+
+    def any(self) -> bool:
+        """Whether anything is given."""
+        return any(getattr(self, name) is not None for name in QUANTITIES)
+
+    def check(self) -> None:
+        """Make sure that files are there and in a format that is read, and that weights can be; no frame is needed.
+
+        Raises:
+            UsageError: a weight is out of range, or given for what is not.
+            InputError: a file cannot be used.
+        """
+        for name in ("intrinsics", "poses", "depths"):
+            weight = getattr(self, f"{name}_weight")
+            if not weight > 0:
+                raise UsageError(f"--{name}-weight {weight}: give a number above 0; left out, they are held")
+            if weight != math.inf and getattr(self, name) is None:
+                raise UsageError(f"--{name}-weight {weight}: there are no --{name} to weigh; give them too")
+        if not 0 <= self.masks_keep <= 1:
+            raise UsageError(f"--masks-keep {self.masks_keep}: give a share from 0 to 1")
+        if self.masks_keep and self.masks is None:
+            raise UsageError(f"--masks-keep {self.masks_keep}: there are no --masks; give them too")
+        for name, open_files in _OPEN.items():
+            if getattr(self, name) is not None:
+                open_files(Path(getattr(self, name)))
+
+    def settings(self) -> dict[str, Any]:
+        """What of this decides the result, as plain values: checksums of the files' content, and weights.
+
+        Raises:
+            InputError: a file cannot be used.
+        """
+        said: dict[str, Any] = {}
+        for name, open_files in _OPEN.items():
+            entry = getattr(self, name)
+            if entry is None:
+                continue
+            said[name] = {"sha256": _digest(open_files(Path(entry)).files)}
+            if name == "masks":
+                said[name]["keep"] = self.masks_keep
+            else:
+                weight = getattr(self, f"{name}_weight")
+                said[name]["weight"] = "hard" if weight == math.inf else weight
+        return said
+
+
+def load_known(files: KnownFiles, frames: FrameGeometry) -> Known:
+    """Read what is known of the frames of an alignment.
+
+    Args:
+        files: where it lies.
+        frames: what the alignment works on; rows and files for other frames are left aside.
+
+    Returns:
+        Known quantities by position in the alignment, at network resolution.
+
+    Raises:
+        UsageError: a weight is out of range.
+        InputError: a file cannot be used, or has nothing for any of these frames.
+    """
+    from stereo4d.alignment.known import Known
+
+    files.check()
+    return Known(
+        intrinsics=_intrinsics(files, frames),
+        poses=_poses(files, frames),
+        depths=_depths(files, frames),
+        masks=_masks(files, frames),
+    )
+
+
+def _intrinsics(files: KnownFiles, frames: FrameGeometry) -> KnownIntrinsics | None:
+    if files.intrinsics is None:
+        return None
+    import torch
+
+    from stereo4d.alignment.known import KnownIntrinsics
+
+    opened = open_intrinsics(Path(files.intrinsics))
+    positions, rows = opened.rows.match(frames)
+    at_network = []
+    for position, row in zip(positions.tolist(), rows.tolist(), strict=True):
+        height, width = frames.original_sizes[position].tolist()
+        at_network.append(frames.pixel_maps[position].to_network(opened.in_pixels_of(row, (height, width))))
+    return KnownIntrinsics(
+        torch.from_numpy(positions), torch.from_numpy(np.stack(at_network)), weight=files.intrinsics_weight
+    )
+
+
+def _poses(files: KnownFiles, frames: FrameGeometry) -> KnownPoses | None:
+    if files.poses is None:
+        return None
+    import torch
+
+    from stereo4d.alignment.known import KnownPoses
+
+    opened = open_poses(Path(files.poses))
+    positions, rows = opened.rows.match(frames)
+    return KnownPoses(torch.from_numpy(positions), torch.from_numpy(opened.values[rows]), weight=files.poses_weight)
+
+
+def _depths(files: KnownFiles, frames: FrameGeometry) -> KnownDepths | None:
+    if files.depths is None:
+        return None
+    import torch
+
+    from stereo4d.alignment.known import KnownDepths
+
+    opened = open_depths(Path(files.depths))
+    found: list[tuple[int, np.ndarray]] = []
+    for position, depth, to_grid in opened.maps(frames):
+        at_network = nearest(depth, to_grid, frames.network_size)
+        if at_network.any():
+            found.append((position, at_network))
+        else:
+            log.info("%s: frame %d has no measurement in it", files.depths, frames.frame_indices[position])
+    if not found:
+        raise InputError(f"{files.depths}: nothing is measured in the clip's frames; depth is a finite number above 0")
+    positions, depths = zip(*found, strict=True)
+    return KnownDepths(torch.tensor(positions), torch.from_numpy(np.stack(depths)), weight=files.depths_weight)
+
+
+def _masks(files: KnownFiles, frames: FrameGeometry) -> Masks | None:
+    if files.masks is None:
+        return None
+    import torch
+
+    from stereo4d.alignment.known import Masks
+
+    opened = open_masks(Path(files.masks))
+    positions, masks = [], []
+    for position, mask, to_grid in opened.maps(frames):
+        positions.append(position)
+        masks.append(any_covered(mask, to_grid, frames.network_size))
+    whole = [int(frames.frame_indices[p]) for p, mask in zip(positions, masks, strict=True) if mask.all()]
+    if whole:
+        shown = ", ".join(map(str, whole[:8])) + (" ..." if len(whole) > 8 else "")
+        log.warning("%s: the whole of frames %s is ignored; what is not zero is ignored", files.masks, shown)
+    return Masks(torch.tensor(positions), torch.from_numpy(np.stack(masks)), keeps=files.masks_keep)
+
+
+def _digest(files: Sequence[Path]) -> str:
+    """The SHA-256 of files and their names as ``sha256sum`` lists them; of one file that of its content alone."""
+    digests = []
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if len(files) == 1:
+        return digests[0]
+    listing = "".join(f"{digest}  {path.name}\n" for digest, path in zip(digests, files, strict=True))
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+_OPEN: dict[str, Callable[[Path], IntrinsicsFile | PosesFile | MapsFile]] = {
+    "intrinsics": open_intrinsics,
+    "poses": open_poses,
+    "depths": open_depths,
+    "masks": open_masks,
+}
