@@ -21,6 +21,7 @@ from stereo4d.video.frame_matching import FrameGeometry
 from stereo4d.video.known_intrinsics import IntrinsicsFile, open_intrinsics
 from stereo4d.video.known_maps import MapsFile, any_covered, nearest, open_depths, open_masks
 from stereo4d.video.known_poses import PosesFile, open_poses
+from stereo4d.video.outside_files import sha256
 
 if TYPE_CHECKING:
     from stereo4d.alignment.known import Known, KnownDepths, KnownIntrinsics, KnownPoses, Masks
@@ -62,16 +63,7 @@ class KnownFiles:
             UsageError: a weight is out of range, or given for what is not.
             InputError: a file cannot be used.
         """
-        for name in ("intrinsics", "poses", "depths"):
-            weight = getattr(self, f"{name}_weight")
-            if not weight > 0:
-                raise UsageError(f"--{name}-weight {weight}: give a number above 0; left out, they are held")
-            if weight != math.inf and getattr(self, name) is None:
-                raise UsageError(f"--{name}-weight {weight}: there are no --{name} to weigh; give them too")
-        if not 0 <= self.masks_keep <= 1:
-            raise UsageError(f"--masks-keep {self.masks_keep}: give a share from 0 to 1")
-        if self.masks_keep and self.masks is None:
-            raise UsageError(f"--masks-keep {self.masks_keep}: there are no --masks; give them too")
+        _check_weights(self)
         for name, open_files in _OPEN.items():
             if getattr(self, name) is not None:
                 open_files(Path(getattr(self, name)))
@@ -87,7 +79,8 @@ class KnownFiles:
             entry = getattr(self, name)
             if entry is None:
                 continue
-            said[name] = {"sha256": _digest(open_files(Path(entry)).files)}
+            opened = open_files(Path(entry))
+            said[name] = {"sha256": _digest(opened.files) if Path(entry).is_dir() else sha256(opened.files[0])}
             if name == "masks":
                 said[name]["keep"] = self.masks_keep
             else:
@@ -112,13 +105,26 @@ def load_known(files: KnownFiles, frames: FrameGeometry) -> Known:
     """
     from stereo4d.alignment.known import Known
 
-    files.check()
+    _check_weights(files)
     return Known(
         intrinsics=_intrinsics(files, frames),
         poses=_poses(files, frames),
         depths=_depths(files, frames),
         masks=_masks(files, frames),
     )
+
+
+def _check_weights(files: KnownFiles) -> None:
+    for name in ("intrinsics", "poses", "depths"):
+        weight = getattr(files, f"{name}_weight")
+        if not weight > 0:
+            raise UsageError(f"--{name}-weight {weight}: give a number above 0; left out, {name} are held")
+        if weight != math.inf and getattr(files, name) is None:
+            raise UsageError(f"--{name}-weight {weight}: there are no --{name} to weigh; give them too")
+    if not 0 <= files.masks_keep <= 1:
+        raise UsageError(f"--masks-keep {files.masks_keep}: give a share from 0 to 1")
+    if files.masks_keep and files.masks is None:
+        raise UsageError(f"--masks-keep {files.masks_keep}: there are no --masks; give them too")
 
 
 def _intrinsics(files: KnownFiles, frames: FrameGeometry) -> KnownIntrinsics | None:
@@ -192,18 +198,9 @@ def _masks(files: KnownFiles, frames: FrameGeometry) -> Masks | None:
 
 
 def _digest(files: Sequence[Path]) -> str:
-    """The SHA-256 of files and their names as ``sha256sum`` lists them; of one file that of its content alone."""
-    digests = []
-    for path in files:
-        try:
-            with path.open("rb") as file:
-                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if len(files) == 1:
-        return digests[0]
-    listing = "".join(f"{digest}  {path.name}\n" for digest, path in zip(digests, files, strict=True))
-    return hashlib.sha256(listing.encode()).hexdigest()
+    """The SHA-256 of the list that ``sha256sum`` makes of these files: names tell frames."""
+    listing = "".join(f"{sha256(path)}  {path.name}\n" for path in files)
+    return hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()
 
 
 _OPEN: dict[str, Callable[[Path], IntrinsicsFile | PosesFile | MapsFile]] = {

@@ -27,7 +27,9 @@ from stereo4d.video.outside_files import Npz, NumberRows, existing_file, open_np
 
 log = logging.getLogger(__name__)
 
-_CAMERA_KEYS = {"fx", "fy", "cx", "cy", "width", "height"}
+_NUMBERS, _SIDES = ("fx", "fy", "cx", "cy"), ("width", "height")
+_CAMERA_KEYS = {*_NUMBERS, *_SIDES}
+_FAR = 1e9  # pixels; no camera has numbers like that
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def _size_in(text: NumberRows, path: Path) -> tuple[int, int] | None:
     if not told:
         return None
     match = re.fullmatch(r"size\s+(\d{1,6})\s+(\d{1,6})", told[0])
-    if len(told) > 1 or not match or "0" in match.groups():
+    if len(told) > 1 or not match or not int(match[1]) * int(match[2]):
         raise InputError(f"{path}: '# {told[-1][:40]}': the size of the images is said once, as '# size WIDTH HEIGHT'")
     return int(match[1]), int(match[2])
 
@@ -176,15 +178,17 @@ def _json_camera(path: Path, name: str, camera: Any) -> tuple[list[float], tuple
         raise InputError(
             f"{where}: {unknown[0][:40]!r} is not known; a camera has fx fy cx cy, width and height; undistort images"
         )
-    for key in ("fx", "fy", "cx", "cy", *(("width", "height") if camera.keys() & {"width", "height"} else ())):
-        if type(camera.get(key)) not in (int, float):
-            raise InputError(f"{where}: {key} must be a number, it is {camera.get(key, 'not there')!r:.40}")
-    size = None
-    if "width" in camera:
-        size = (camera["width"], camera["height"])
-        if not all(type(side) is int and side > 0 for side in size):
-            raise InputError(f"{where}: width and height must be whole numbers above 0, they are {size}")
-    return [float(camera[key]) for key in ("fx", "fy", "cx", "cy")], size
+    sized = "width" in camera or "height" in camera
+    for key in _NUMBERS + (_SIDES if sized else ()):
+        value = camera.get(key, "not there")
+        if type(value) not in (int, float) or not abs(value) < _FAR:
+            raise InputError(f"{where}: {key} must be a number of pixels, it is {str(value)[:40]}")
+    numbers = [float(camera[key]) for key in _NUMBERS]
+    if not sized:
+        return numbers, None
+    if any(camera[key] < 1 or camera[key] != int(camera[key]) for key in _SIDES):
+        raise InputError(f"{where}: width and height must be whole numbers above 0")
+    return numbers, (int(camera["width"]), int(camera["height"]))
 
 
 def _manifest_intrinsics(path: Path, manifest: dict[str, Any]) -> IntrinsicsFile:
@@ -192,6 +196,8 @@ def _manifest_intrinsics(path: Path, manifest: dict[str, Any]) -> IntrinsicsFile
         values = np.array(manifest["intrinsics_original"], np.float64)
         frames = np.array([frame["index"] for frame in manifest["frames"]], np.int64)
         sizes = tuple((int(frame["original_size"][1]), int(frame["original_size"][0])) for frame in manifest["frames"])
+        if min(side for size in sizes for side in size) < 1:
+            raise ValueError("an image without pixels")
     except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise InputError(
             f"{path}: not the manifest of a whole scene; write it with stereo4d reconstruct again"

@@ -13,7 +13,7 @@ import numpy as np
 from stereo4d.errors import InputError
 from stereo4d.types import PixelMap
 from stereo4d.video.frame_matching import FrameGeometry, Rows, npz_rows, resized, row_names, same_aspect
-from stereo4d.video.outside_files import Npz, existing_file, open_npy
+from stereo4d.video.outside_files import Npz, existing_file, list_folder, open_npy
 
 _HAIR = 1e-6  # of a pixel: less than that is rounding
 
@@ -88,7 +88,8 @@ def nearest(depth: np.ndarray, from_network: PixelMap, size: tuple[int, int]) ->
     """
     v, inside_v = _nearest_pixels(from_network.scale_v, from_network.offset_v, size[0], depth.shape[0])
     u, inside_u = _nearest_pixels(from_network.scale_u, from_network.offset_u, size[1], depth.shape[1])
-    taken = np.asarray(depth[v[:, None], u[None]], np.float32)
+    with np.errstate(over="ignore"):  # beyond float32 is as good as infinite
+        taken = np.asarray(depth[v[:, None], u[None]], np.float32)
     measured = np.isfinite(taken) & (taken > 0) & inside_v[:, None] & inside_u[None]
     return np.where(measured, taken, np.float32(0))
 
@@ -144,10 +145,9 @@ def _from_network(size: tuple[int, int], frames: FrameGeometry, position: int, w
 
 def _folder(path: Path, readers: dict[str, Callable[[Path], np.ndarray]], what: str) -> MapsFile:
     """A file a frame, all of one kind: that which comes first among the readers."""
+    listed = list_folder(path)
     for suffix, reader in readers.items():
-        named = [
-            (re.search(r"(\d{1,15})$", file.stem), file) for file in path.iterdir() if file.suffix.lower() == suffix
-        ]
+        named = [(re.search(r"(\d{1,15})$", file.stem), file) for file in listed if file.suffix.lower() == suffix]
         numbered = sorted((int(match[1]), file) for match, file in named if match)
         if not numbered:
             continue

@@ -5,6 +5,7 @@ Every error is one line that names the file, what is wrong where, and the way ou
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import zipfile
@@ -44,13 +45,42 @@ def existing_file(path: Path) -> Path:
     Raises:
         InputError: it is not.
     """
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise _unreadable(path, error) from error
     if not path.is_file():
         raise InputError(f"{path}: not a file; give the file itself")
-    if path.stat().st_size == 0:
+    if size == 0:
         raise InputError(f"{path}: the file is empty (0 bytes)")
     return path
+
+
+def list_folder(path: Path) -> list[Path]:
+    """What lies in a folder, by name.
+
+    Raises:
+        InputError: it cannot be listed.
+    """
+    try:
+        return sorted(path.iterdir())
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def sha256(path: Path) -> str:
+    """The checksum of a file's content.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def read_text(path: Path) -> str:
@@ -65,7 +95,7 @@ def read_text(path: Path) -> str:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise _unreadable(path, error) from error
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}: byte {error.start} is not UTF-8 text; save it as UTF-8, or is it another file?"
@@ -194,6 +224,10 @@ class Npz:
 
     def _damaged(self, name: str, error: BaseException) -> InputError:
         return InputError(f"{self.path}: {name} is damaged or not an array of numbers ({_first_line(error)})")
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: cannot be read: {error.strerror or error}")
 
 
 def _of_numbers(array: np.ndarray, what: str) -> np.ndarray:
