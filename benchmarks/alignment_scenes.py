@@ -6,7 +6,6 @@ little more memory than its predictions do.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -282,7 +281,11 @@ def _room_for(pairs: int, height: int, width: int, dtype: torch.dtype, folder: P
             kind = {torch.float16: np.float16, torch.float32: np.float32}[dtype]
             stored = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kind, shape)
             arrays[name] = torch.from_numpy(stored)
-    return PairPrediction(*(arrays[name] for name in FIELDS))
+    return _together(arrays)
+
+
+def _together(arrays: dict[str, Tensor]) -> PairPrediction:
+    return PairPrediction(arrays["pointmap0"], arrays["confidence0"], arrays["pointmap1"], arrays["confidence1"])
 
 
 def _save_the_rest(scene: AlignmentScene, folder: Path) -> None:
@@ -292,13 +295,12 @@ def _save_the_rest(scene: AlignmentScene, folder: Path) -> None:
         | {"edges": scene.edges, "wrong": scene.wrong, "garbage": scene.garbage},
         folder / "truth.pt",
     )
-    (folder / "made.json").write_text(json.dumps({"pairs": len(scene.edges)}))
 
 
 def load_scene(folder: Path) -> AlignmentScene:
     """A scene that ``make_scene`` wrote; predictions stay in their files, mapped, until they are looked at."""
     rest = torch.load(folder / "truth.pt", weights_only=True)
     # Copy on write: torch takes no read-only memory, and nobody writes.
-    prediction = PairPrediction(*(torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in FIELDS))
+    stored = {name: torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in FIELDS}
     truth = Truth(rest["cam2world"], rest["intrinsics"], rest["depth"])
-    return AlignmentScene(truth, rest["edges"], prediction, rest["wrong"], rest["garbage"])
+    return AlignmentScene(truth, rest["edges"], _together(stored), rest["wrong"], rest["garbage"])

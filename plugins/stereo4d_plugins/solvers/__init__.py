@@ -1,0 +1,1 @@
+"""Further solvers of the alignment, for comparison."""
