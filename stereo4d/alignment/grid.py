@@ -1,4 +1,4 @@
-"""The pixels that a solver works on: the loss of cameras there, and the linear system of their next step."""
+"""The cells that a solver works on: the loss of cameras there, and the linear system of their next step."""
 
 from __future__ import annotations
 
@@ -7,154 +7,270 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stereo4d.alignment.depth import best_depth, camera_rays, feet
-from stereo4d.alignment.normal_equations import FRAME_UNKNOWNS, PAIR_UNKNOWNS, FrameSystem, Unknowns, frame_system
+from stereo4d.alignment.anchors import Anchors, Prior
+from stereo4d.alignment.block_system import BlockPattern, BlockSystem, make_layout
+from stereo4d.alignment.cells import Cells
+from stereo4d.alignment.depth import Feet, Measured, feet, known_pull, ray_directions, stride_for
+from stereo4d.alignment.normal_equations import Seen, frame_systems, membership
 from stereo4d.alignment.problem import AlignmentProblem, Cameras
-from stereo4d.geometry.rigid import dot, rotation_from_vector, transform_points
+from stereo4d.geometry.rigid import rotation_from_vector
 
 _FOCAL_STEP = 0.5
 _FOCAL_LIMITS = (0.13, 15.0)
-_FIRST_DEPTH_ROUNDS = 10
+_FIRST_DEPTH_ROUNDS = 8
 _DEPTH_ROUNDS = 3
+_SIZE_PIXELS = 300
+_NUMBERS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 26}
 
 
 @dataclass(frozen=True)
 class GridState:
-    """An answer on a grid of pixels."""
+    """An answer on the cells."""
 
     cameras: Cameras
-    depth: tuple[Tensor, ...]
-    """N entries of (P,)."""
+    depth: Tensor
+    """(N, P) float32."""
+    distance: Tensor
+    """(O, P) float32 length of every residual, in the world's unit."""
     loss: float
-    """Mean over pairs of each pair's loss: the means over the pixels of its two views, added."""
+    """Mean over pairs of each pair's loss: the means over the cells of its two views, added; and the priors'."""
 
 
 @dataclass(frozen=True)
-class _Observed:
-    """What K pairs say about one frame's P pixels."""
+class _Group:
+    """Some frames and their observations, worked on together."""
 
-    pairs: Tensor
-    points: Tensor
-    weight: Tensor
+    frames: slice
+    observations: slice
+    local: Tensor
+    """(o,) frame of each observation, counted within the group."""
+    sums: Tensor
+    """(n, o) membership."""
 
 
-class PixelGrid:
-    """A strided grid of every frame's pixels, with what all pairs say about them, in double precision."""
+class CellGrid:
+    """What all pairs say about the cells of all frames, and the linear system of the cameras' next step."""
 
-    def __init__(self, problem: AlignmentProblem, stride: int, cameras: Cameras, relative: float) -> None:
-        """Gather the observations.
+    def __init__(self, problem: AlignmentProblem, anchors: Anchors, cells: Cells, cameras: Cameras, relative: float):
+        """Lay out the unknowns.
 
         Args:
             problem: E pairs of N frames.
-            stride: of the grid, in pixels.
+            anchors: what holds the answer in place.
+            cells: what the pairs say.
             cameras: roughly right; they tell the size of the scene.
             relative: distances of a pair are divided by this power of the pair's own size in the world: 0 leaves them
                 in the world's unit, as DUSt3R does; 1 measures each pair in its own.
         """
-        self.problem, self.stride, self.relative = problem, stride, relative
-        self.sizes = pair_sizes(problem).to(cameras.focal)
-        self.unknowns = Unknowns(problem.num_frames, len(problem.edges), problem.shared_focal)
-        self.observed = [_observe(problem, frame, stride) for frame in range(problem.num_frames)]
+        self.problem, self.anchors, self.relative = problem, anchors, relative
+        self.cells = cells
+        self.sizes = pair_sizes(problem).to(cameras.cam2world)
+        self.size = scene_size(problem, cameras)
         # Distances below a thousandth of the scene's size count quadratically: the norm has no second order at zero.
-        self.floor = distance_floor(problem, cameras)
+        self.floor = 1e-3 * self.size
+        self.layout = make_layout(problem.edges, problem.num_frames, shared_lens=problem.shared_focal)
+        self.groups = _groups(self.cells, problem.num_frames)
+        pieces = [self._unknowns_of(frame) for frame in range(problem.num_frames)]
+        self.unknowns = torch.cat(pieces)
+        self.pattern = BlockPattern(self.layout, pieces, anchors.held(self.layout))
+        weights = self.cells.weight.double().sum(1)
+        self.counts = torch.zeros(problem.num_frames, dtype=torch.float64, device=weights.device)
+        self.counts.index_add_(0, self.cells.frame, weights)
 
     def evaluate(self, cameras: Cameras, before: GridState | None = None) -> GridState:
         """Fill in the depths, starting from those of the state before if there is one, and measure the loss."""
-        depths = []
         importance = self.importance(cameras)
-        total = cameras.focal.new_zeros(())
-        for frame, seen in enumerate(self.observed):
-            world = transform_points(cameras.pair2world[seen.pairs], seen.points)
-            dropped = feet(world, cameras.cam2world[frame], self._rays(cameras, frame))
-            weight = importance[seen.pairs, None] * seen.weight
-            depth = best_depth(
-                dropped,
-                weight,
-                floor=self.floor,
-                rounds=_FIRST_DEPTH_ROUNDS if before is None else _DEPTH_ROUNDS,
-                start=None if before is None else before.depth[frame],
-            )
-            distance = dropped.distance(depth)
-            smooth = torch.where(distance < self.floor, (distance.square() / self.floor + self.floor) / 2, distance)
-            total += (weight * smooth).sum()
-            depths.append(depth)
-        return GridState(cameras, tuple(depths), float(total) / (len(importance) * len(depths[0])))
+        shape = (self.problem.num_frames, self.cells.weight.shape[1])
+        depth = self.cells.weight.new_empty(shape)
+        distance = torch.empty_like(self.cells.weight)
+        total = 0.0
+        for group in self.groups:
+            seen = self._feet(cameras, group)
+            weight = self._weight(importance, group)
+            known = self._known(cameras, group)
+            start = None if before is None else before.depth[group.frames]
+            found = grouped_depth(seen, weight, group.sums, group.local, self.floor, start, known)
+            away = seen.distance(found[group.local])
+            total += float((weight * smoothed(away, self.floor)).sum(dtype=torch.float64))
+            if known is not None and known.weight is not None:
+                off = torch.where(known.depth > 0, smoothed((found - known.depth).abs(), self.floor), 0.0)
+                total += float((known.weight * off).sum(dtype=torch.float64))
+            depth[group.frames], distance[group.observations] = found, away
+        prior = self._prior(cameras)
+        return GridState(cameras, depth, distance, (total + prior.loss) / (len(importance) * shape[1]))
 
     def importance(self, cameras: Cameras) -> Tensor:
-        """(E,) what a unit of distance in the world counts for in each pair."""
+        """(E,) float64: what a unit of distance in the world counts for in each pair."""
         return (cameras.pair2world[:, 0, :3].norm(dim=-1) * self.sizes).pow(-self.relative)
 
-    def reduced_system(self, here: GridState) -> tuple[Tensor, Tensor, Tensor]:
-        """(M, M) matrix, (M,) gradient and (M,) diagonal for damping, depths eliminated."""
-        size = self.unknowns.size + FRAME_UNKNOWNS  # the pose of frame 0 collects past the end, and is dropped
-        like, importance = here.cameras.focal, self.importance(here.cameras)
-        matrix, gradient, curvature = like.new_zeros(size, size), like.new_zeros(size), like.new_zeros(size)
-        for frame, seen in enumerate(self.observed):
-            part = self._frame_system(here, frame, importance)
-            columns = self.unknowns.columns(frame, seen.pairs).to(like.device)
-            # Accumulating: a frame that is paired with itself meets the same pair twice.
-            matrix.index_put_((columns[:, None], columns[None, :]), part.matrix, accumulate=True)
-            gradient.index_add_(0, columns, part.gradient)
-            curvature.index_add_(0, columns, part.curvature)
-        kept = self.unknowns.size
-        curvature = curvature[:kept]
-        return matrix[:kept, :kept], gradient[:kept], curvature + 1e-9 * curvature.mean()
-
-    def _frame_system(self, here: GridState, frame: int, importance: Tensor) -> FrameSystem:
-        cameras, seen, depth = here.cameras, self.observed[frame], here.depth[frame]
-        rotation, centre = cameras.cam2world[frame, :3, :3], cameras.cam2world[frame, :3, 3]
-        y = depth[:, None] * self._rays(cameras, frame) @ rotation.T
-        along_axis = depth[:, None] * rotation[:, 2]
-        q = seen.points @ cameras.pair2world[seen.pairs, :3, :3].transpose(1, 2)
-        residual = y + centre - q - cameras.pair2world[seen.pairs, None, :3, 3]
-        weight = importance[seen.pairs, None] * seen.weight / dot(residual, residual).sqrt().clamp(min=self.floor)
-        # A pair that grows by its log-scale moves its points by q, and measures the residual with a longer rule.
-        z = q + self.relative * residual
-        return frame_system(y, along_axis, q, z, residual, weight, depth > self.floor)
-
-    def _rays(self, cameras: Cameras, frame: int) -> Tensor:
-        return camera_rays(*self.problem.image_size, self.stride, cameras.focal[frame])
+    def reduced_system(self, here: GridState) -> tuple[BlockSystem, Tensor, Tensor]:
+        """The matrix, (M,) gradient and (M,) diagonal for damping, depths eliminated."""
+        importance = self.importance(here.cameras)
+        systems = [system for group in self.groups for system in frame_systems(self._seen(here, group, importance))]
+        matrix = self.pattern.add_up([system.matrix for system in systems])
+        gradient, curvature = (
+            torch.zeros(self.layout.size, dtype=torch.float64, device=importance.device).index_add_(0, self.unknowns, v)
+            for v in (
+                torch.cat([system.gradient for system in systems]),
+                torch.cat([system.curvature for system in systems]),
+            )
+        )
+        prior = self._prior(here.cameras)
+        if not self.anchors.scale_given:
+            # As a function of the shape alone: the loss over the power of the scale that it grows with.
+            lost = here.loss * len(importance) * here.depth.shape[1]
+            gradient[self.layout.pair[:, 6]] -= (1 - self.relative) * lost / len(importance)
+        matrix = matrix.with_diagonal(prior.curvature)
+        curvature = curvature + prior.curvature
+        return matrix, gradient + prior.gradient, curvature + 1e-9 * curvature.mean()
 
     def moved(self, cameras: Cameras, step: Tensor) -> Cameras:
-        """Cameras after a step of the reduced unknowns, (M,)."""
-        unknowns, size = self.unknowns, max(self.problem.image_size)
-        pose = step[: unknowns.focal_start].reshape(-1, FRAME_UNKNOWNS)
-        pair = step[unknowns.pair_start :].reshape(-1, PAIR_UNKNOWNS)
+        """Cameras after a step of the unknowns, (M,)."""
+        size = max(self.problem.image_size)
+        pose, lens, pair = step[self.layout.pose], step[self.layout.lens], step[self.layout.pair]
         cam2world, pair2world = cameras.cam2world.clone(), cameras.pair2world.clone()
-        cam2world[1:, :3, :3] = rotation_from_vector(pose[:, :3]) @ cam2world[1:, :3, :3]
-        cam2world[1:, :3, 3] += pose[:, 3:]
+        cam2world[:, :3, :3] = rotation_from_vector(pose[:, :3]) @ cam2world[:, :3, :3]
+        cam2world[:, :3, 3] += pose[:, 3:]
         turned = rotation_from_vector(pair[:, :3]) @ pair2world[:, :3, :3]
         pair2world[:, :3, :3] = pair[:, 6].exp()[:, None, None] * turned
         pair2world[:, :3, 3] += pair[:, 3:6]
-        focal_step = step[unknowns.focal_start : unknowns.pair_start].clamp(-_FOCAL_STEP, _FOCAL_STEP)
+        intrinsics = cameras.intrinsics.clone()
+        present = intrinsics[:, [0, 1], [0, 1]]
+        growth = lens[:, :1].clamp(-_FOCAL_STEP, _FOCAL_STEP).exp()
         # A lens beyond these limits (150 and 4 degrees wide) is a sign of pairs that say nothing.
-        focal = (cameras.focal * focal_step.exp()).clamp(_FOCAL_LIMITS[0] * size, _FOCAL_LIMITS[1] * size)
-        return Cameras(cam2world, focal, pair2world)
+        growth = growth.clamp(_FOCAL_LIMITS[0] * size / present[:, :1], _FOCAL_LIMITS[1] * size / present[:, :1])
+        growth = torch.where(lens[:, :1] == 0, 1.0, growth)  # what is known may lie anywhere
+        intrinsics[:, [0, 1], [0, 1]] = present * growth
+        intrinsics[:, :2, 2] += lens[:, 1:]
+        return self.anchors.settled(Cameras(cam2world, intrinsics, pair2world))
+
+    def residual_images(self, here: GridState) -> Tensor:
+        """(N, h, w) float32: weighted mean over pairs of every cell's residuals, as a share of the scene's size."""
+        weight = self.cells.weight
+        above, below = (
+            torch.zeros_like(here.depth).index_add_(0, self.cells.frame, values)
+            for values in (weight * here.distance, weight)
+        )
+        return (above / below.clamp(min=1e-12) / self.size).view(-1, *self.cells.grid)
+
+    def _feet(self, cameras: Cameras, group: _Group) -> Feet:
+        """Perpendiculars of a group's observations."""
+        linear, shift = self._pairs_from_cameras(cameras, group)
+        points = self.cells.points[group.observations]
+        relative = torch.baddbmm(shift.float()[..., None], linear.float(), points)
+        return feet(relative, self._directions(cameras, group)[group.local])
+
+    def _weight(self, importance: Tensor, group: _Group) -> Tensor:
+        """(o, P) what a unit of distance counts for in every observation."""
+        return importance[self.cells.pair[group.observations], None].float() * self.cells.weight[group.observations]
+
+    def _pairs_from_cameras(self, cameras: Cameras, group: _Group) -> tuple[Tensor, Tensor]:
+        """(o, 3, 3) and (o, 3) from the pairs to world axes about the camera's centre."""
+        told = cameras.pair2world[self.cells.pair[group.observations]]
+        centre = cameras.cam2world[group.frames, :3, 3][group.local]
+        return told[:, :3, :3], told[:, :3, 3] - centre
+
+    def _directions(self, cameras: Cameras, group: _Group) -> Tensor:
+        """(n, 3, P) float32 rays in world axes."""
+        rotation = cameras.cam2world[group.frames, :3, :3]
+        return ray_directions(self.cells.pixels[group.frames], cameras.intrinsics[group.frames], rotation).float()
+
+    def _known(self, cameras: Cameras, group: _Group) -> Measured | None:
+        """Known depths of a group's frames, weighted as what the frames' pairs say is."""
+        known = self.cells.known
+        if known is None:
+            return None
+        depth = known.depth[group.frames]
+        if known.weight is None:
+            return Measured(depth, None)
+        unit = float(self.importance(cameras).median())
+        return Measured(depth, unit * known.weight[group.frames])
+
+    def _prior(self, cameras: Cameras) -> Prior:
+        """What weighted known quantities add."""
+        unit = self.size * float(self.importance(cameras).median())
+        return self.anchors.prior(cameras, self.layout, self.counts, self.size, unit)
+
+    def _seen(self, here: GridState, group: _Group, importance: Tensor) -> Seen:
+        """The state of a group as the normal equations want it."""
+        cameras, depth = here.cameras, here.depth[group.frames]
+        linear, shift = self._pairs_from_cameras(cameras, group)
+        rotation, intrinsics = cameras.cam2world[group.frames, :3, :3], cameras.intrinsics[group.frames]
+        focal = intrinsics.diagonal(dim1=1, dim2=2)[:, :2]
+        rays = ((self.cells.pixels[group.frames] - intrinsics[:, None, :2, 2]) / focal[:, None]).transpose(1, 2)
+        known = self._known(cameras, group)
+        weight = self._weight(importance, group)
+        free = depth > self.floor
+        return Seen(
+            frame=group.local,
+            y=self._directions(cameras, group) * depth[:, None],
+            depth=depth,
+            rays=rays.float(),
+            q=linear.float() @ self.cells.points[group.observations],
+            shift=shift,
+            weight=weight / here.distance[group.observations].clamp(min=self.floor),
+            known_weight=torch.zeros_like(depth) if known is None else known_pull(known, depth, self.floor),
+            known_depth=torch.zeros_like(depth) if known is None else known.depth,
+            free=free if known is None else free & ~known.held(),
+            rotation=rotation,
+            focal=focal,
+            relative=self.relative,
+        )
+
+    def _unknowns_of(self, frame: int) -> Tensor:
+        """(9 + 7K,) unknowns of a frame and of the pairs that see it."""
+        pairs = self.cells.pair[self.cells.observations_of(frame)]
+        return torch.cat([self.layout.pose[frame], self.layout.lens[frame], self.layout.pair[pairs].flatten()])
 
 
-def stride_for(image_size: tuple[int, int], most_pixels: int) -> int:
-    """The smallest stride whose grid over (H, W) has at most so many pixels."""
-    stride = 1
-    while -(-image_size[0] // stride) * -(-image_size[1] // stride) > most_pixels:
-        stride += 1
-    return stride
+def grouped_depth(
+    seen: Feet, weight: Tensor, sums: Tensor, local: Tensor, floor: float, start: Tensor | None, known: Measured | None
+) -> Tensor:
+    """``best_depth`` of several frames together: (o, P) observations of (n, P) cells, ``sums`` (n, o)."""
+    weight = weight + 1e-12
+    depth = (sums @ (weight * seen.foot)) / (sums @ weight) if start is None else start
+    for _ in range(_FIRST_DEPTH_ROUNDS if start is None else _DEPTH_ROUNDS):
+        robust = weight / seen.distance(depth[local]).clamp_(min=floor)
+        below = sums @ robust
+        above = sums @ robust.mul_(seen.foot)
+        if known is not None and known.weight is not None:
+            pull = known_pull(known, depth, floor)
+            above, below = above + pull * known.depth, below + pull
+        depth = above / below
+    depth = depth.clamp(min=floor)
+    return depth if known is None else torch.where(known.held(), known.depth.clamp(min=floor), depth)
+
+
+def smoothed(distance: Tensor, floor: float) -> Tensor:
+    """Distances, those below the floor made quadratic."""
+    return torch.where(distance < floor, (distance.square() / floor + floor) / 2, distance)
 
 
 def pair_sizes(problem: AlignmentProblem) -> Tensor:
     """(E,) float32 size of what each pair shows: the median distance of view 0's points, in the pair's own unit."""
-    stride = stride_for(problem.image_size, 300)
-    seen = problem.prediction.pointmap0[:, stride // 2 :: stride, stride // 2 :: stride].float()
+    stride = stride_for(problem.image_size, _SIZE_PIXELS)
+    region = (slice(stride // 2, None, stride),) * 2
+    seen = problem.points(0, torch.arange(len(problem.edges)), region)
     return seen.norm(dim=-1).flatten(1).median(1).values.clamp(min=1e-30)
 
 
-def distance_floor(problem: AlignmentProblem, cameras: Cameras) -> float:
-    """A thousandth of the scene's size: of the median of what the pairs show, in the world's unit."""
-    size = cameras.pair2world[:, 0, :3].norm(dim=-1) * pair_sizes(problem).to(cameras.focal)
-    return max(1e-3 * float(size.median()), 1e-12)
+def scene_size(problem: AlignmentProblem, cameras: Cameras) -> float:
+    """How far the scene is, in the world's unit: the median over pairs of what they show."""
+    size = cameras.pair2world[:, 0, :3].norm(dim=-1) * pair_sizes(problem).to(cameras.cam2world)
+    return max(float(size.median()), 1e-9)
 
 
-def _observe(problem: AlignmentProblem, frame: int, stride: int) -> _Observed:
-    points, weight = problem.observations(frame, stride)
-    # A pair without any confidence would leave its own similarity without an equation.
-    least = 1e-3 * float(weight.mean()) + 1e-9
-    return _Observed(torch.cat(problem.incident(frame)), points.double(), weight.double().clamp(min=least))
+def _groups(cells: Cells, num_frames: int) -> list[_Group]:
+    """Frames in turn, as many at a time as stay in the processor's cache; all at once on a GPU."""
+    most = _NUMBERS_AT_ONCE.get(cells.points.device.type, 1 << 26)
+    counts = torch.bincount(cells.frame, minlength=num_frames).tolist()
+    groups, first, place, filled = [], 0, 0, 0
+    for frame in range(num_frames):
+        filled += counts[frame]
+        last = frame + 1 == num_frames
+        if last or (filled + counts[frame + 1]) * cells.weight.shape[1] > most:
+            local = cells.frame[place : place + filled] - first
+            sums = membership(local, frame + 1 - first)
+            groups.append(_Group(slice(first, frame + 1), slice(place, place + filled), local, sums))
+            first, place, filled = frame + 1, place + filled, 0
+    return groups

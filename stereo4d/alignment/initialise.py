@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from stereo4d.alignment.agreement import contradicting, stands_out, without_extent
-from stereo4d.alignment.grid import stride_for
-from stereo4d.alignment.problem import AlignmentProblem, Cameras, normalise_scale
+from stereo4d.alignment.anchors import Anchors
+from stereo4d.alignment.depth import stride_for
+from stereo4d.alignment.problem import AlignmentProblem, Cameras
 from stereo4d.errors import AlignmentError
 from stereo4d.geometry.camera import pinhole, pixel_grid, project
 from stereo4d.geometry.pnp import inlier_threshold, solve_pnp
@@ -34,7 +35,7 @@ def trusted_pairs(problem: AlignmentProblem, *, seed: int = 0) -> Tensor:
     grid = _Grid(problem, _PIXELS // 8)
     empty = without_extent(grid.points)
     doubted = contradicting(problem.edges, grid.points, grid.confidence, problem.num_frames, seed=seed)
-    votes, _ = _focal_votes(problem)
+    votes, _ = focal_votes(problem)
     deviation = (votes / initial_focals(problem)[problem.edges[:, 0]]).log().abs()
     doubted |= stands_out(deviation, tolerated=_TOLERATED_FOCAL)
     # Confidences of doubted pairs still rank them among themselves.
@@ -59,7 +60,7 @@ def initialise(problem: AlignmentProblem, *, seed: int = 0) -> Cameras:
         seed: for RANSAC.
 
     Returns:
-        Float64 cameras with frame 0 at the identity and pair scales of geometric mean ``PAIR_SCALE``.
+        Float64 cameras in the world and unit of the answer (``Anchors.placed``).
     """
     focal = initial_focals(problem)
     tree = spanning_tree(problem.edges, edge_scores(problem), problem.num_frames)
@@ -67,11 +68,7 @@ def initialise(problem: AlignmentProblem, *, seed: int = 0) -> Cameras:
     world = _grow(problem, grid, tree)
     cam2world = torch.stack([_pose(grid, world, focal, frame, seed) for frame in range(problem.num_frames)])
     pair2world = _register_pairs(problem, grid, world)
-    first = invert(cam2world[:1])
-    cam2world, pair2world = first @ cam2world, first @ pair2world
-    cam2world[0] = torch.eye(4)
-    cameras = Cameras(cam2world, focal, pair2world)
-    return cameras.rescaled(normalise_scale(cameras.pair2world))
+    return Anchors(problem).placed(Cameras(cam2world, pinhole(focal, *problem.image_size), pair2world))
 
 
 def edge_scores(problem: AlignmentProblem) -> Tensor:
@@ -109,7 +106,7 @@ def initial_focals(problem: AlignmentProblem) -> Tensor:
     Each frame hears the pairs that start at it; with a shared focal, or where no usable pair starts at a frame, all
     pairs vote. Where nobody can tell, the focal is the longer side of the image.
     """
-    votes, weight = _focal_votes(problem)
+    votes, weight = focal_votes(problem)
     usable = torch.isfinite(votes)
     overall = weighted_median(votes[usable], weight[usable]) if usable.any() else float(max(problem.image_size))
     focals = votes.new_full((problem.num_frames,), overall, dtype=torch.float64)
@@ -121,14 +118,14 @@ def initial_focals(problem: AlignmentProblem) -> Tensor:
     return focals
 
 
-def _focal_votes(problem: AlignmentProblem) -> tuple[Tensor, Tensor]:
+def focal_votes(problem: AlignmentProblem) -> tuple[Tensor, Tensor]:
     """(E,) focal of view 0 of every pair in pixels, NaN where it has none, and (E,) weight of the vote."""
     height, width = problem.image_size
     stride = stride_for(problem.image_size, _PIXELS)
     rows = slice(stride // 2, None, stride)
     centre = ((width / 2 - stride // 2) / stride, (height / 2 - stride // 2) / stride)
-    confidence = problem.prediction.confidence0[:, rows, rows].float()
-    pointmap = problem.prediction.pointmap0[:, rows, rows].float()
+    every = torch.arange(len(problem.edges))
+    pointmap, confidence = problem.points(0, every, (rows, rows)), problem.confidence(0, every, (rows, rows))
     votes = stride * estimate_focal(pointmap, confidence, principal_point=centre)
     return votes, confidence.mean((1, 2))
 
@@ -141,11 +138,10 @@ class _Grid:
         self.edges = problem.edges
         stride = stride_for(problem.image_size, most_pixels)
         rows = slice(stride // 2, None, stride)
-        told = problem.prediction
-        maps = [m[:, rows, rows].flatten(1, 2).double() for m in (told.pointmap0, told.pointmap1)]
-        confidences = [c[:, rows, rows].flatten(1).double() for c in (told.confidence0, told.confidence1)]
-        self.points = (maps[0], maps[1])
-        self.confidence = (confidences[0], confidences[1])
+        every = torch.arange(len(problem.edges))
+        points = [problem.points(side, every, (rows, rows)).flatten(1, 2).double() for side in (0, 1)]
+        confidence = [problem.confidence(side, every, (rows, rows)).flatten(1).double() for side in (0, 1)]
+        self.points, self.confidence = (points[0], points[1]), (confidence[0], confidence[1])
         self.pixels = pixel_grid(*problem.image_size)[rows, rows].flatten(0, 1).double()
 
 

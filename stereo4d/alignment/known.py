@@ -102,13 +102,11 @@ class Known:
         self._check_values()
 
     def _check_values(self) -> None:
-        for name, weight in (
-            ("intrinsics", self.intrinsics and self.intrinsics.weight),
-            ("poses", self.poses and self.poses.weight),
-            ("depths", self.depths and self.depths.weight),
-        ):
-            if weight is not None and not weight > 0:
-                raise AlignmentError(f"known {name}: weight is {weight}; give a number above 0, or infinity to hold it")
+        for name, entry in (("intrinsics", self.intrinsics), ("poses", self.poses), ("depths", self.depths)):
+            if entry is not None and not entry.weight > 0:
+                raise AlignmentError(
+                    f"known {name}: weight is {entry.weight}; give a number above 0, or infinity to hold it"
+                )
         if self.masks is not None and not 0 <= self.masks.keeps <= 1:
             raise AlignmentError(f"masks: keeps is {self.masks.keeps}; give a share from 0 to 1")
         if self.intrinsics is not None:

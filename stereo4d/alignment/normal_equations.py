@@ -1,151 +1,174 @@
 """The reduced normal equations of an alignment: depths eliminated, cameras and pair similarities left.
 
-The residual of pixel p of frame n against pair e is ``r = y + t_n - (q + tau_e)`` with ``y = R_n D ray`` and
-``q = s_e R_e X``. Every column of its Jacobian is a fixed linear function of the numbers ``m = (1, y, g, q, z)``; g is
-the derivative of y by the log-focal, and -z that of r by the pair's log-scale. So the normal matrix of one frame and
-pair follows from the 13 x 13 moments of m, and no Jacobian is ever written out. The depth of a pixel moves r along y;
-its row is divided out (Schur complement), which couples all pairs that see the frame.
+The residual of pixel p of frame n against pair e is ``r = y - q - b`` with ``y = R_n D ray``, ``q = s_e R_e X`` and
+``b = tau_e - t_n``. Every column of its Jacobian is a fixed linear function of the numbers ``m = (1, y, D, q)``, so the
+normal matrix of one frame and pair follows from the 8 x 8 moments of m, and no Jacobian is ever written out. The depth
+of a pixel moves r along y; its row is divided out (Schur complement), which couples all pairs that see the frame.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
 
-from stereo4d.geometry.rigid import dot
+from stereo4d.alignment.block_system import LENS_UNKNOWNS, PAIR_UNKNOWNS, POSE_UNKNOWNS
 
-FRAME_UNKNOWNS = 6
-"""Rotation (left-multiplied, radians) and translation of a camera; the focal has a column of its own."""
-PAIR_UNKNOWNS = 7
-"""Rotation (left-multiplied, radians), translation and log-scale of a pair."""
-_MOMENTS = 13
-
-
-def _levi_civita() -> Tensor:
-    symbol = torch.zeros(3, 3, 3, dtype=torch.float64)
-    for a, b, c in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
-        symbol[a, b, c], symbol[a, c, b] = 1, -1
-    return symbol
-
-
-@cache
-def jacobian_pattern() -> Tensor:
-    """(14, 3, 13): column a of the Jacobian is ``pattern[a] @ m``.
-
-    Columns: frame rotation (3), frame translation (3), log-focal, pair rotation (3), pair translation (3), log-scale.
-    """
-    pattern = torch.zeros(14, 3, _MOMENTS, dtype=torch.float64)
-    one, y, g, q, z = 0, slice(1, 4), slice(4, 7), slice(7, 10), slice(10, 13)
-    cross = _levi_civita().permute(1, 0, 2)  # cross[a, i, c] v_c = (e_a x v)_i
-    eye = torch.eye(3, dtype=torch.float64)
-    pattern[0:3, :, y] = cross
-    pattern[3:6, :, one] = eye
-    pattern[6, :, g] = eye
-    pattern[7:10, :, q] = -cross
-    pattern[10:13, :, one] = -eye
-    pattern[13, :, z] = -eye
-    return pattern
+FRAME_UNKNOWNS = POSE_UNKNOWNS + LENS_UNKNOWNS
+_COLUMNS = FRAME_UNKNOWNS + PAIR_UNKNOWNS
+_MOMENTS = 8
+_ONE, _Y, _DEPTH, _Q = 0, slice(1, 4), 4, slice(5, 8)
 
 
 @dataclass(frozen=True)
-class Unknowns:
-    """Where each unknown stands in the reduced system."""
+class Seen:
+    """O observations, sorted by frame, of the P pixels of n frames, at one state."""
 
-    num_frames: int
-    num_pairs: int
-    shared_focal: bool
-
-    @property
-    def size(self) -> int:
-        """Number of unknowns."""
-        return self.pair_start + PAIR_UNKNOWNS * self.num_pairs
-
-    @property
-    def focal_start(self) -> int:
-        """First focal; the pose of frame 0 is no unknown: it is the world."""
-        return FRAME_UNKNOWNS * (self.num_frames - 1)
-
-    @property
-    def pair_start(self) -> int:
-        """First unknown of the pairs."""
-        return self.focal_start + (1 if self.shared_focal else self.num_frames)
-
-    def columns(self, frame: int, pairs: Tensor) -> Tensor:
-        """(7 + 7K,) indices of one frame's and K pairs' unknowns; the pose of frame 0 points past the end."""
-        pose = torch.arange(FRAME_UNKNOWNS) + (FRAME_UNKNOWNS * (frame - 1) if frame else self.size)
-        focal = torch.tensor([self.focal_start + (0 if self.shared_focal else frame)])
-        pair = self.pair_start + PAIR_UNKNOWNS * pairs.cpu()[:, None] + torch.arange(PAIR_UNKNOWNS)
-        return torch.cat([pose, focal, pair.flatten()])
-
-    def log_scales(self) -> Tensor:
-        """(E,) indices of the pairs' log-scales."""
-        return self.pair_start + PAIR_UNKNOWNS * torch.arange(self.num_pairs) + PAIR_UNKNOWNS - 1
+    frame: Tensor
+    """(O,) which of the n frames, rising."""
+    y: Tensor
+    """(n, 3, P) from the camera centre to the pixels' points, in world axes."""
+    depth: Tensor
+    """(n, P)."""
+    rays: Tensor
+    """(n, 2, P) x and y of the pixels' rays in the camera."""
+    q: Tensor
+    """(O, 3, P) the pairs' points turned and scaled, without their translation."""
+    shift: Tensor
+    """(O, 3) float64: translation of the pair minus centre of the camera."""
+    weight: Tensor
+    """(O, P) of the reweighted least squares."""
+    known_weight: Tensor
+    """(n, P) of known depths; zero where nothing is known."""
+    known_depth: Tensor
+    """(n, P)."""
+    free: Tensor
+    """(n, P) bool: depth may move both ways, so it is eliminated."""
+    rotation: Tensor
+    """(n, 3, 3) float64, cameras to world."""
+    focal: Tensor
+    """(n, 2) float64, in x and y, pixels."""
+    relative: float
+    """Residuals of a pair are divided by its scale to this power."""
 
 
 @dataclass(frozen=True)
 class FrameSystem:
-    """What the pixels of one frame contribute, over its own 7 unknowns and 7 of each of its K pairs."""
+    """What the pixels of one frame contribute, over its own 9 unknowns and 7 of each of its K pairs; float64."""
 
     matrix: Tensor
-    """(7 + 7K, 7 + 7K)."""
+    """(9 + 7K, 9 + 7K)."""
     gradient: Tensor
-    """(7 + 7K,)."""
+    """(9 + 7K,)."""
     curvature: Tensor
-    """(7 + 7K,) diagonal before the depths were eliminated; for damping."""
+    """(9 + 7K,) diagonal before the depths were eliminated; for damping."""
 
 
-def frame_system(
-    y: Tensor, along_axis: Tensor, q: Tensor, z: Tensor, residual: Tensor, weight: Tensor, free: Tensor
-) -> FrameSystem:
-    """Moments of one frame, contracted to its share of the reduced normal equations.
+def frame_systems(seen: Seen) -> list[FrameSystem]:
+    """The normal equations of n frames, one after the other; see the module's docstring."""
+    y, depth = seen.y[seen.frame], seen.depth[seen.frame]
+    residual = y - seen.q - seen.shift[..., None].to(y)
+    moments = torch.cat([torch.ones_like(depth)[:, None], y, depth[:, None], seen.q], dim=1)  # (O, 8, P)
+    weighted = moments * seen.weight[:, None]
+    second = (weighted @ moments.transpose(1, 2)).double()
+    first = (weighted @ residual.transpose(1, 2)).double()
+    jacobian = jacobian_rows(seen)  # (O, 16, 3, 8)
+    flat = jacobian.flatten(2)  # (O, 16, 24)
+    normal = (jacobian.flatten(1, 2) @ second).view_as(flat) @ flat.transpose(1, 2)  # (O, 16, 16)
+    gradient = (flat @ first.transpose(1, 2).flatten(1)[..., None])[..., 0]  # (O, 16)
+
+    own, of_pairs, inverse, pull = depth_coupling(seen, y, residual)
+    root = inverse.sqrt()
+    systems = []
+    counts = torch.bincount(seen.frame, minlength=len(seen.depth)).tolist()
+    for n, (block, slope, coupled) in enumerate(
+        zip(normal.split(counts), gradient.split(counts), of_pairs.split(counts), strict=True)
+    ):
+        coupling = torch.cat([own[n], coupled.flatten(0, 1)]) * root[n]  # (9 + 7K, P)
+        eliminated = (coupling @ coupling.T).double()
+        matrix, vector = stack_pairs(block, slope)
+        curvature = matrix.diagonal().clone()
+        vector = vector - (coupling @ (root[n] * pull[n])).double()
+        systems.append(FrameSystem(matrix - eliminated, vector, curvature))
+    return systems
+
+
+def jacobian_rows(seen: Seen) -> Tensor:
+    """(O, 16, 3, 8): column a of the Jacobian of an observation is ``rows[a] @ m``.
+
+    Columns: frame rotation (3), translation (3), log-focal, principal point (2), pair rotation (3), translation (3),
+    log-scale. A pair that grows by its log-scale moves its points by q, and measures the residual with a longer rule.
+    """
+    rotation, focal = seen.rotation[seen.frame], seen.focal[seen.frame]
+    rows = rotation.new_zeros(len(rotation), _COLUMNS, 3, _MOMENTS)
+    eye = torch.eye(3, dtype=rows.dtype, device=rows.device)
+    cross = cross_matrices().to(rows)
+    rows[:, 0:3, :, _Y] = cross
+    rows[:, 3:6, :, _ONE] = eye
+    rows[:, 6, :, _Y] = -eye  # the optical axis' share of y does not depend on the focal
+    rows[:, 6, :, _DEPTH] = rotation[:, :, 2]
+    rows[:, 7, :, _DEPTH] = -rotation[:, :, 0] / focal[:, :1]
+    rows[:, 8, :, _DEPTH] = -rotation[:, :, 1] / focal[:, 1:]
+    rows[:, 9:12, :, _Q] = -cross
+    rows[:, 12:15, :, _ONE] = -eye
+    rows[:, 15, :, _ONE] = seen.relative * seen.shift
+    rows[:, 15, :, _Y] = -seen.relative * eye
+    rows[:, 15, :, _Q] = -(1 - seen.relative) * eye
+    return rows
+
+
+def cross_matrices() -> Tensor:
+    """(3, 3, 3): entry a is the matrix of the cross product with the a-th axis."""
+    symbol = torch.zeros(3, 3, 3, dtype=torch.float64)
+    for a, b, c in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        symbol[a, c, b], symbol[a, b, c] = 1, -1
+    return symbol
+
+
+def stack_pairs(normal: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """One frame's (9 + 7K)-square matrix and vector from the (K, 16, 16) and (K, 16) of its observations."""
+    pairs, own = len(normal), FRAME_UNKNOWNS
+    size = own + PAIR_UNKNOWNS * pairs
+    matrix = normal.new_zeros(size, size)
+    matrix[:own, :own] = normal[:, :own, :own].sum(0)
+    matrix[:own, own:] = normal[:, :own, own:].transpose(0, 1).flatten(1)
+    matrix[own:, :own] = matrix[:own, own:].T
+    blocks = matrix[own:, own:].view(pairs, PAIR_UNKNOWNS, pairs, PAIR_UNKNOWNS)
+    each = torch.arange(pairs, device=normal.device)
+    blocks[each, :, each, :] = normal[:, own:, own:]
+    return matrix, torch.cat([gradient[:, :own].sum(0), gradient[:, own:].flatten()])
+
+
+def depth_coupling(seen: Seen, y: Tensor, residual: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mixed second derivatives of every pixel's log-depth, which moves r along y, and every unknown.
 
     Args:
-        y: (P, 3), points from the camera centre, in world axes.
-        along_axis: (P, 3), the share of y along the optical axis, which the focal does not move.
-        q: (K, P, 3), the pairs' points turned and scaled, without their translation.
-        z: (K, P, 3), what the residual loses as the pair's log-scale grows: q itself for distances in the world.
-        residual: (K, P, 3).
-        weight: (K, P), of the reweighted least squares.
-        free: (P,) bool: depth may move both ways, so it is eliminated.
+        seen: n frames, O observations.
+        y: (O, 3, P), of each observation's frame.
+        residual: (O, 3, P).
+
+    Returns:
+        (n, 9, P) of the frame's unknowns, (O, 7, P) of the pair's, (n, P) inverse of the depth's own second derivative
+        (zero where it is not free), (n, P) its first derivative.
     """
-    pairs = len(weight)
-    g = along_axis - y
-    pattern = jacobian_pattern().to(y)
-    moments = torch.cat(
-        [torch.ones_like(q[..., :1]), y.expand(pairs, -1, -1), g.expand(pairs, -1, -1), q, z], dim=-1
-    )  # (K, P, 13)
-    weighted = weight[..., None] * moments
-    second = weighted.transpose(1, 2) @ moments  # (K, 13, 13)
-    first = residual.transpose(1, 2) @ weighted  # (K, 3, 13)
-    normal = torch.einsum("aix,biy,kxy->kab", pattern, pattern, second)
-    gradient = torch.einsum("aix,kix->ka", pattern, first)
-    coupling = _depth_coupling(y, g, q, z, weight)
-    curvature = weight.sum(0) * dot(y, y)
-    inverse = torch.where(free & (curvature > 0), 1 / curvature.clamp(min=1e-300), 0.0)
-    depth_gradient = torch.einsum("kp,pi,kpi->p", weight, y, residual)
-
-    size = 7 + PAIR_UNKNOWNS * pairs
-    matrix, vector = y.new_zeros(size, size), y.new_zeros(size)
-    matrix[:7, :7] = normal[:, :7, :7].sum(0)
-    vector[:7] = gradient[:, :7].sum(0)
-    vector[7:] = gradient[:, 7:].flatten()
-    matrix[:7, 7:] = normal[:, :7, 7:].permute(1, 0, 2).flatten(1)
-    matrix[7:, :7] = matrix[:7, 7:].T
-    blocks = matrix[7:, 7:].view(pairs, PAIR_UNKNOWNS, pairs, PAIR_UNKNOWNS)
-    blocks[torch.arange(pairs), :, torch.arange(pairs), :] = normal[:, 7:, 7:]
-    diagonal = matrix.diagonal().clone()
-    scaled = inverse[:, None] * coupling
-    return FrameSystem(matrix - coupling.T @ scaled, vector - scaled.T @ depth_gradient, diagonal)
-
-
-def _depth_coupling(y: Tensor, g: Tensor, q: Tensor, z: Tensor, weight: Tensor) -> Tensor:
-    """(P, 7 + 7K) mixed second derivatives of each pixel's log-depth, which moves r along y, and every unknown."""
-    weight_y = weight[..., None] * y
+    weight, share = seen.weight, seen.relative
+    y_residual = (y * residual).sum(1)
+    y_z = share * y_residual + (y * seen.q).sum(1)
     # Column a of the pair rotation is -e_a x q, and y . (-e_a x q) = (y x q)_a; e_a x y of the frame's stands across y.
-    of_pairs = torch.cat([torch.linalg.cross(weight_y, q), weight_y.neg(), -dot(weight_y, z)[..., None]], dim=-1)
-    total = weight.sum(0)[:, None]
-    of_frame = torch.cat([torch.zeros_like(y), total * y, total * dot(y, g)[:, None]], dim=-1)
-    return torch.cat([of_frame, of_pairs.permute(1, 0, 2).flatten(1)], dim=-1)
+    of_pairs = torch.cat([torch.linalg.cross(y, seen.q, dim=1), -y, -y_z[:, None]], dim=1) * weight[:, None]
+    one_hot = membership(seen.frame, len(seen.depth)).to(weight)
+    total = one_hot @ weight
+    squared, depth = (seen.y * seen.y).sum(1), seen.depth
+    focal = seen.focal.to(depth)
+    lens = [depth.square() - squared, *(-depth.square() * seen.rays[:, a] / focal[:, a, None] for a in (0, 1))]
+    own = torch.cat([torch.zeros_like(seen.y), seen.y, torch.stack(lens, dim=1)], dim=1) * total[:, None]
+    curvature = total * squared + seen.known_weight * depth.square()
+    inverse = torch.where(seen.free & (curvature > 0), 1 / curvature.clamp(min=1e-30), 0.0)
+    pull = one_hot @ (weight * y_residual) + seen.known_weight * depth * (depth - seen.known_depth)
+    return own, of_pairs, inverse, pull
+
+
+def membership(frame: Tensor, frames: int) -> Tensor:
+    """(n, O) float32: one where an observation is of a frame. A product with it sums over a frame's observations."""
+    return (torch.arange(frames, device=frame.device)[:, None] == frame[None, :]).float()

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from stereo4d.alignment.known import Known
 from stereo4d.errors import AlignmentError, GraphError, ShapeError
-from stereo4d.geometry.camera import pinhole, pixel_grid
+from stereo4d.geometry.camera import unproject
 from stereo4d.geometry.rigid import transform_points
 from stereo4d.types import PairPrediction
 
 PAIR_SCALE = 0.5
 """The geometric mean of all pair scales: fixes the unit of the aligned world, as in DUSt3R."""
+Region = tuple[slice, slice]
+"""Rows and columns of an image."""
+EVERYWHERE: Region = (slice(None), slice(None))
 _EDGES_AT_ONCE = 16
 
 
@@ -24,8 +28,8 @@ class Cameras:
 
     cam2world: Tensor
     """(N, 4, 4) rigid."""
-    focal: Tensor
-    """(N,) pixels."""
+    intrinsics: Tensor
+    """(N, 3, 3) pixels, without skew."""
     pair2world: Tensor
     """(E, 4, 4) similarities."""
 
@@ -34,7 +38,14 @@ class Cameras:
         cam2world, pair2world = self.cam2world.clone(), self.pair2world.clone()
         cam2world[:, :3, 3] *= factor
         pair2world[:, :3] *= factor
-        return Cameras(cam2world, self.focal, pair2world)
+        return Cameras(cam2world, self.intrinsics, pair2world)
+
+    def moved(self, transform: Tensor) -> Cameras:
+        """The same answer in another world: (4, 4), a similarity from this world to that."""
+        scale = transform[0, :3].norm()
+        cam2world = transform @ self.cam2world
+        cam2world[:, :3, :3] /= scale
+        return Cameras(cam2world, self.intrinsics, transform @ self.pair2world)
 
 
 @dataclass(frozen=True)
@@ -43,16 +54,12 @@ class AlignmentState:
 
     cam2world: Tensor
     """(N, 4, 4) rigid."""
-    focal: Tensor
-    """(N,) pixels; the principal point is (W/2, H/2)."""
+    intrinsics: Tensor
+    """(N, 3, 3) in pixels."""
     depth: Tensor
     """(N, H, W) > 0, along the optical axis, in the world's unit."""
     pair2world: Tensor
     """(E, 4, 4) similarities: from the frame and scale of a pair's prediction to the world."""
-
-    def intrinsics(self) -> Tensor:
-        """(N, 3, 3) in pixels."""
-        return pinhole(self.focal, *self.depth.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -66,11 +73,18 @@ class AlignmentProblem:
     num_frames: int
     shared_focal: bool = True
     """One focal for all frames (a video); False gives every frame its own."""
+    free_principal_point: bool = False
+    """Whether the principal point is an unknown too, shared like the focal; else it is (W/2, H/2), or what is known."""
+    known: Known = field(default_factory=Known)
+    rows: Tensor | None = None
+    """(E,) int64: which entry of ``prediction`` each edge is; None where they are one for one."""
 
     def __post_init__(self) -> None:
         _check_shapes(self)
         _check_graph(self.edges, self.num_frames)
-        _check_values(self)
+        if self.rows is None:  # a part of a problem was looked at with the whole
+            _check_values(self)
+            self.known.check(self.num_frames, self.image_size)
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -81,39 +95,51 @@ class AlignmentProblem:
         """Edges that start at a frame, and edges that end at it, as two index tensors."""
         return (self.edges[:, 0] == frame).nonzero()[:, 0], (self.edges[:, 1] == frame).nonzero()[:, 0]
 
-    def observations(self, frame: int, stride: int = 1) -> tuple[Tensor, Tensor]:
+    def points(self, side: int, pairs: Tensor, region: Region = EVERYWHERE) -> Tensor:
+        """(K, h, w, 3) float32 points that (K,) pairs predict for the pixels of view 0 or 1 in a region."""
+        told = self.prediction.pointmap0 if side == 0 else self.prediction.pointmap1
+        return told[:, *region][self.rows_of(pairs)].float()
+
+    def confidence(self, side: int, pairs: Tensor, region: Region = EVERYWHERE) -> Tensor:
+        """(K, h, w) float32 confidence of the same."""
+        told = self.prediction.confidence0 if side == 0 else self.prediction.confidence1
+        return told[:, *region][self.rows_of(pairs)].float()
+
+    def rows_of(self, pairs: Tensor) -> Tensor:
+        """(K,) entries of ``prediction`` that (K,) edges are."""
+        return pairs if self.rows is None else self.rows[pairs]
+
+    def observations(self, frame: int, region: Region = EVERYWHERE) -> tuple[Tensor, Tensor]:
         """All that the pairs say about the pixels of one frame.
 
         Args:
             frame: which.
-            stride: take the pixels ``(stride // 2)::stride`` of each row and column.
+            region: rows and columns.
 
         Returns:
-            (K, P, 3) points, each row in the frame and scale of its pair, and (K, P) weights ln(confidence): first the
-            pairs that start at the frame, then those that end at it (``incident``). P runs over pixels, row by row.
+            (K, h, w, 3) points, each in the frame and scale of its pair, and (K, h, w) weights ln(confidence): first
+            the pairs that start at the frame, then those that end at it (``incident``).
         """
         starts, ends = self.incident(frame)
-        grid = (slice(None), *(slice(stride // 2, None, stride),) * 2)
-        told = self.prediction
-        points = torch.cat([told.pointmap0[grid][starts].float(), told.pointmap1[grid][ends].float()])
-        weight = torch.cat([told.confidence0[grid][starts].float(), told.confidence1[grid][ends].float()])
+        points = torch.cat([self.points(0, starts, region), self.points(1, ends, region)])
+        confidence = torch.cat([self.confidence(0, starts, region), self.confidence(1, ends, region)])
         # The weight of DUSt3R's code is ln C, not C as in its paper.
-        return points.flatten(1, 2), weight.flatten(1).log()
+        return points, confidence.log_()
 
     def restricted(self, pairs: Tensor) -> AlignmentProblem:
-        """The problem of some of the pairs, (E',) indices; views, no copies, where all pairs are meant."""
-        if len(pairs) == len(self.edges):
-            return self
-        told = self.prediction
-        chosen = PairPrediction(
-            told.pointmap0[pairs], told.confidence0[pairs], told.pointmap1[pairs], told.confidence1[pairs]
-        )
-        return replace(self, edges=self.edges[pairs], prediction=chosen)
+        """The problem of some of the pairs, (E',) indices; the predictions are shared, not copied."""
+        return replace(self, edges=self.edges[pairs], rows=self.rows_of(pairs))
 
     def mean_confidence(self) -> tuple[Tensor, Tensor]:
         """(E,) mean confidence of view 0 and of view 1 of every pair."""
-        told = self.prediction
-        return told.confidence0.float().mean((1, 2)), told.confidence1.float().mean((1, 2))
+        first, second = (
+            torch.cat([self.confidence(side, pairs).mean((1, 2)) for pairs in self.batches()]) for side in (0, 1)
+        )
+        return first, second
+
+    def batches(self) -> tuple[Tensor, ...]:
+        """All edges as index tensors of a few each, so that what is computed for each pixel of a pair stays small."""
+        return torch.arange(len(self.edges), device=self.edges.device).split(_EDGES_AT_ONCE)
 
 
 def alignment_loss(problem: AlignmentProblem, state: AlignmentState) -> float:
@@ -130,20 +156,14 @@ def alignment_loss(problem: AlignmentProblem, state: AlignmentState) -> float:
         The loss, in the unit of the state's world.
     """
     height, width = problem.image_size
-    rays = pixel_grid(height, width, device=state.depth.device).to(state.depth.dtype)
-    centre = torch.tensor([width / 2, height / 2], dtype=rays.dtype, device=rays.device)
     total = 0.0
-    for chosen in torch.arange(len(problem.edges), device=problem.edges.device).split(_EDGES_AT_ONCE):
-        told, to_world = problem.prediction, state.pair2world[chosen]
-        for side, pointmap, confidence in (
-            (0, told.pointmap0[chosen], told.confidence0[chosen]),
-            (1, told.pointmap1[chosen], told.confidence1[chosen]),
-        ):
+    for chosen in problem.batches():
+        for side in (0, 1):
             frames = problem.edges[chosen, side]
-            depth, focal = state.depth[frames][..., None], state.focal[frames].reshape(-1, 1, 1, 1)
-            camera = torch.cat([(rays - centre) * depth / focal, depth], dim=-1)
+            points, confidence = problem.points(side, chosen), problem.confidence(side, chosen)
+            camera = unproject(state.depth[frames], state.intrinsics[frames])
             world = transform_points(state.cam2world[frames], camera)
-            distance = (world - transform_points(to_world, pointmap.to(world.dtype))).norm(dim=-1)
+            distance = (world - transform_points(state.pair2world[chosen], points.to(world.dtype))).norm(dim=-1)
             total += float((confidence.to(world.dtype).log() * distance).double().sum())
     return total / (len(problem.edges) * height * width)
 
@@ -165,7 +185,8 @@ def _check_shapes(problem: AlignmentProblem) -> None:
     told, edges = problem.prediction, problem.edges
     if edges.ndim != 2 or edges.shape[1] != 2 or edges.dtype != torch.int64:
         raise ShapeError(f"edges must be (E, 2) int64, got {tuple(edges.shape)} {edges.dtype}")
-    expected = (len(edges), *told.confidence0.shape[1:])
+    pairs = len(edges) if problem.rows is None else len(told.confidence0)
+    expected = (pairs, *told.confidence0.shape[1:])
     shapes = {
         "pointmap0": told.pointmap0.shape == (*expected, 3),
         "pointmap1": told.pointmap1.shape == (*expected, 3),
@@ -212,12 +233,14 @@ def components(edges: Tensor, num_frames: int) -> list[list[int]]:
 
 
 def _check_values(problem: AlignmentProblem) -> None:
-    told = problem.prediction
-    for name, values in (("pointmap0", told.pointmap0), ("pointmap1", told.pointmap1)):
-        _name_the_edge(problem, torch.isfinite(values).flatten(1).all(1), f"{name} holds NaN or infinity")
-    for name, values in (("confidence0", told.confidence0), ("confidence1", told.confidence1)):
-        good = (torch.isfinite(values) & (values >= 1)).flatten(1).all(1)
-        _name_the_edge(problem, good, f"{name} must be finite and at least 1")
+    for side in (0, 1):
+        finite, sure = [], []
+        for pairs in problem.batches():
+            confidence = problem.confidence(side, pairs)
+            finite.append(torch.isfinite(problem.points(side, pairs)).flatten(1).all(1))
+            sure.append((torch.isfinite(confidence) & (confidence >= 1)).flatten(1).all(1))
+        _name_the_edge(problem, torch.cat(finite), f"pointmap{side} holds NaN or infinity")
+        _name_the_edge(problem, torch.cat(sure), f"confidence{side} must be finite and at least 1")
 
 
 def _name_the_edge(problem: AlignmentProblem, good: Tensor, complaint: str) -> None:

@@ -9,20 +9,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stereo4d.alignment.depth import dense_depth
-from stereo4d.alignment.grid import distance_floor
+from stereo4d.alignment.anchors import Anchors
+from stereo4d.alignment.depth import dense_depth, sampled_loss
+from stereo4d.alignment.grid import scene_size
 from stereo4d.alignment.initialise import initialise, trusted_pairs
+from stereo4d.alignment.known import KnownResidual
+from stereo4d.alignment.known_report import known_residuals
 from stereo4d.alignment.problem import AlignmentProblem
 from stereo4d.alignment.solver import Progress, ReweightedLeastSquares, Solver
-from stereo4d.geometry.camera import pinhole
+from stereo4d.alignment.watching import Watch
 
 
 @dataclass(frozen=True)
 class AlignmentResult:
-    """N frames in one world: the first frame's camera, in a unit that the pairs' scales fix (``PAIR_SCALE``)."""
+    """N frames in one world: that of known poses, else the first frame's camera.
+
+    The unit is that of known poses or depths (``scale_given``), else the pairs' scales fix it (``PAIR_SCALE``)."""
 
     cam2world: Tensor
-    """(N, 4, 4) float32, rigid; the first is the identity."""
+    """(N, 4, 4) float32, rigid."""
     intrinsics: Tensor
     """(N, 3, 3) float32, pixels."""
     depth: Tensor
@@ -34,14 +39,20 @@ class AlignmentResult:
     pair2world: Tensor
     """(E', 4, 4) float32 similarities from the frame and scale of each pair that took part to the world."""
     losses: tuple[tuple[float, ...], ...]
-    """For every level of the solver: its loss, on its pixels, before the first step and after every step."""
+    """For every level of the solver: its loss, on its cells, before the first step and after every step."""
     start_loss: float
-    """The objective (``alignment_loss``) of the start with its best depth, over all pixels of these pairs."""
+    """The objective (``alignment_loss``) of the start with its best depth, on a sample of the pixels of these pairs."""
+    solved_loss: float
+    """The same of this result; never above ``start_loss`` unless weighted known quantities pull it there."""
     final_loss: float
-    """The same of this result; never above ``start_loss``."""
+    """The objective of this result over all pixels."""
     iterations: int
     reason: str
     """Why the solver stopped, in words."""
+    known: tuple[KnownResidual, ...] = ()
+    """How what was known agrees with this result, and with the pairs."""
+    scale_given: bool = False
+    """Whether lengths are in the unit of known poses or depths."""
 
 
 @contextmanager
@@ -61,15 +72,21 @@ def one_thread() -> Iterator[None]:
 
 @one_thread()
 def align(
-    problem: AlignmentProblem, *, seed: int = 0, progress: Progress | None = None, solver: Solver | None = None
+    problem: AlignmentProblem,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+    solver: Solver | None = None,
+    watch: Watch | None = None,
 ) -> AlignmentResult:
     """Bring all pairs into one world.
 
     Args:
-        problem: E pairs of N frames.
+        problem: E pairs of N frames, and what is known of them.
         seed: the same seed gives the same result.
         progress: told of every step of the solver: steps done, most steps there can be, loss.
         solver: None takes ``ReweightedLeastSquares()``.
+        watch: shown the state before the first step and after every step.
 
     Raises:
         AlignmentError: no finite answer was found.
@@ -77,34 +94,37 @@ def align(
     trusted = trusted_pairs(problem, seed=seed)
     problem = problem.restricted(trusted)
     start = initialise(problem, seed=seed)
-    solution = (solver or ReweightedLeastSquares()).solve(problem, start, progress=progress)
-    floor = 0.1 * distance_floor(problem, start)
-    start_depth, start_loss = dense_depth(problem, start, floor=floor)
-    depth, final_loss = dense_depth(problem, solution.cameras, floor=floor)
+    solution = (solver or ReweightedLeastSquares()).solve(problem, start, progress=progress, watch=watch)
     cameras, reason = solution.cameras, solution.reason
-    if not final_loss <= start_loss:
-        # The solver saw a grid of the pixels only; over all of them its answer must not be worse either.
-        cameras, depth, final_loss, reason = start, start_depth, start_loss, "the start is better over all pixels"
+    anchors, floor = Anchors(problem), 1e-4 * scene_size(problem, start)
+    start_loss, solved_loss = (sampled_loss(problem, c, floor=floor) for c in (start, cameras))
+    if not solved_loss <= start_loss and not anchors.pulls:
+        # The solver saw cells; on the pixels themselves its answer must not be worse either.
+        cameras, solved_loss, reason = start, start_loss, "the start is better"
+    depth, final_loss = dense_depth(problem, cameras, floor=floor)
     return AlignmentResult(
         cam2world=cameras.cam2world.float(),
-        intrinsics=pinhole(cameras.focal.float(), *problem.image_size),
+        intrinsics=cameras.intrinsics.float(),
         depth=depth,
         confidence=best_confidence(problem),
         pairs=trusted,
         pair2world=cameras.pair2world.float(),
         losses=solution.losses,
         start_loss=start_loss,
+        solved_loss=solved_loss,
         final_loss=final_loss,
         iterations=sum(len(level) - 1 for level in solution.losses),
         reason=reason,
+        known=known_residuals(problem, cameras, depth, floor=floor),
+        scale_given=anchors.scale_given,
     )
 
 
 def best_confidence(problem: AlignmentProblem) -> Tensor:
     """(N, H, W) float32: the highest confidence that any pair gives each pixel."""
-    told = problem.prediction
-    best = torch.zeros(problem.num_frames, *problem.image_size, device=told.confidence0.device)
+    best = torch.zeros(problem.num_frames, *problem.image_size, device=problem.edges.device)
     for frame in range(problem.num_frames):
-        starts, ends = problem.incident(frame)
-        best[frame] = torch.cat([told.confidence0[starts], told.confidence1[ends]]).float().amax(0)
+        for side, pairs in enumerate(problem.incident(frame)):
+            if len(pairs):
+                best[frame] = torch.maximum(best[frame], problem.confidence(side, pairs).amax(0))
     return best

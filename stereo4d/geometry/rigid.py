@@ -87,3 +87,21 @@ def skew_matrix(vector: Tensor) -> Tensor:
     x, y, z = vector.unbind(-1)
     zero = torch.zeros_like(x)
     return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+
+
+def rotation_vector(rotation: Tensor) -> Tensor:
+    """Axis times angle in radians (..., 3) of rotations (..., 3, 3); the inverse of ``rotation_from_vector``.
+
+    Accurate near zero; at half a turn the axis' sign is arbitrary and its direction poor.
+    """
+    sine = torch.stack(
+        [
+            rotation[..., 2, 1] - rotation[..., 1, 2],
+            rotation[..., 0, 2] - rotation[..., 2, 0],
+            rotation[..., 1, 0] - rotation[..., 0, 1],
+        ],
+        dim=-1,
+    )
+    angle = rotation_angle(rotation)[..., None]
+    # sine = 2 sin(angle) axis
+    return torch.where(angle < 1e-6, 0.5 * sine, angle * sine / sine.norm(dim=-1, keepdim=True).clamp(min=1e-12))
