@@ -110,7 +110,8 @@ class Rows:
             positions, rows = self._by_time(self.times, clip.times)
         else:
             positions, rows = self._by_index(self._indices(clip), clip.frame_indices)
-        log.info("%s: %d of its %d rows belong to %d frames", self.path, len(rows), len(self), len(clip))
+        found = (len(np.unique(rows)), len(self), len(rows), len(clip))
+        log.info("%s: %d of its %d rows belong to %d of %d frames", self.path, *found)
         return positions, rows
 
     def _indices(self, clip: FrameGeometry) -> np.ndarray:

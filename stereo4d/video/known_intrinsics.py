@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ def open_intrinsics(path: Path) -> IntrinsicsFile:
     Raises:
         InputError: the file cannot be used.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, not put out by names that cannot be
         if not (path / MANIFEST_FILE).is_file():
             raise InputError(f"{path}: a folder without {MANIFEST_FILE}, so no scene; give a file of intrinsics")
         path = path / MANIFEST_FILE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ def open_depths(path: Path) -> MapsFile:
         ".npz": lambda file: _depth_of(Npz(file).read("depth"), str(file)),
         ".png": _png_depth,
     }
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, not put out by names that cannot be
         return _folder(path, readers, "depths")
     return _array(existing_file(path), "depth", _depth_of)
 
@@ -67,7 +68,7 @@ def open_masks(path: Path) -> MapsFile:
         InputError: the folder or file cannot be used.
     """
     readers = {".npy": _npy_mask, ".npz": lambda file: _mask_of(Npz(file).read("mask"), str(file)), ".png": _png_mask}
-    if path.is_dir():
+    if os.path.isdir(path):
         return _folder(path, readers, "masks")
     if existing_file(path).suffix.lower() == ".png":
         rows = Rows(path, (path.name,), for_all=True)

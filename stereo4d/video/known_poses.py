@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def open_poses(path: Path) -> PosesFile:
     Raises:
         InputError: the file cannot be used.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, not put out by names that cannot be
         if not (path / TRAJECTORY_FILE).is_file():
             raise InputError(f"{path}: a folder without {TRAJECTORY_FILE}, so no scene; give a file of poses")
         path = path / TRAJECTORY_FILE

@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,6 @@ from stereo4d.errors import InputError
 
 _MOST_TEXT = 64 << 20  # bytes; a camera per frame for days of video
 _MOST_UNPACKED = 2 << 30  # bytes of one array in an .npz, which cannot be read in pieces
-_DAMAGED = (
-    *(OSError, ValueError, EOFError, OverflowError, SyntaxError, TypeError, MemoryError, KeyError),
-    *(RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, RecursionError),
-)
-"""What zipfile, zlib and NumPy raise on damaged files."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +146,7 @@ def open_npy(path: Path) -> np.ndarray:
     existing_file(path)
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except _DAMAGED as error:
+    except Exception as error:  # NumPy and zipfile raise many kinds on damaged files
         raise InputError(f"{path}: not an .npy file of numbers, or cut short ({_first_line(error)})") from error
     if not isinstance(array, np.ndarray):
         raise InputError(f"{path}: holds several arrays; name it .npz")
@@ -172,7 +166,7 @@ class Npz:
         try:
             with zipfile.ZipFile(path) as file:
                 self._sizes = {entry.filename: entry.file_size for entry in file.infolist()}
-        except _DAMAGED as error:
+        except Exception as error:
             raise InputError(f"{path}: not an .npz file, or cut short ({_first_line(error)})") from error
         self.names = tuple(name.removesuffix(".npy") for name in self._sizes if name.endswith(".npy"))
 
@@ -193,7 +187,7 @@ class Npz:
                 version = np.lib.format.read_magic(stream)
                 read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 shape, _, dtype = read(stream)
-        except _DAMAGED as error:
+        except Exception as error:
             raise self._damaged(name, error) from error
         _of_numbers(np.empty(0, dtype), f"{self.path}: {name}")
         size = math.prod(shape) * dtype.itemsize
@@ -219,7 +213,7 @@ class Npz:
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 return file[name]
-        except _DAMAGED as error:
+        except Exception as error:
             raise self._damaged(name, error) from error
 
     def _damaged(self, name: str, error: BaseException) -> InputError:
