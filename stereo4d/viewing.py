@@ -1,4 +1,4 @@
-"""The contract of viewers: they turn a scene into a file that a person can look at.
+"""The contract of viewers: they turn a scene, or its alignment, into a file that a person can look at.
 
 A viewer is a class found by entry point (group ``stereo4d.viewers``), built without arguments.
 """
@@ -6,11 +6,18 @@ A viewer is a class found by entry point (group ``stereo4d.viewers``), built wit
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from stereo4d import registry
 from stereo4d.errors import PluginError, UsageError
 from stereo4d.types import Scene
+
+if TYPE_CHECKING:
+    from stereo4d.alignment.watching import AlignmentStep
 
 GROUP = "stereo4d.viewers"
 
@@ -36,11 +43,29 @@ class Viewer(ABC):
             OutputError: the file cannot be written.
         """
 
+    def write_alignment(self, steps: Sequence[AlignmentStep], path: Path, *, rgb: np.ndarray | None = None) -> Path:
+        """Write a file that shows how an alignment went, whole or not at all.
+
+        Args:
+            steps: every state that ``align(problem, watch=steps.append)`` told of, in order; at least one.
+            path: the file to write, ending in ``suffix``.
+            rgb: (N, H, W, 3) uint8, the frames that were aligned, at the resolution of the pairs.
+
+        Returns:
+            The path written.
+
+        Raises:
+            UsageError: there is no step, or this viewer shows scenes only (the default).
+            ShapeError: ``rgb`` does not fit the steps.
+            OutputError: the file cannot be written.
+        """
+        raise UsageError(f"{type(self).__name__} shows scenes only, so {path} cannot be written; take another viewer")
+
     def show(self, path: Path, *, web: bool = False) -> int:
         """Open a written file for a person to look at, wait until they close it, and return an exit code.
 
         Args:
-            path: a file that ``write`` made.
+            path: a file that ``write`` or ``write_alignment`` made.
             web: in the browser rather than in a window.
 
         Raises:
@@ -52,9 +77,10 @@ class Viewer(ABC):
         """Render a written file to a PNG without a window, and return the picture's path.
 
         Args:
-            path: a file that ``write`` made.
+            path: a file that ``write`` or ``write_alignment`` made.
             picture: the PNG to write.
-            frame: which frame index of the input to show; the middle one by default.
+            frame: which frame index of the input to show, by default the middle one; of an alignment, which iteration,
+                by default the last.
 
         Raises:
             UsageError: this viewer cannot render (the default).

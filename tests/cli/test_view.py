@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 from PIL import Image
+from stereo4d_plugins.viewers.alignment_look import FIRST_COLOR
 
 from stereo4d.cli.main import main
+from stereo4d.viewing import load_viewer
+from tests.alignment_steps import settling
 from tests.scenes import wall_and_ball
 
 
@@ -67,3 +70,22 @@ def test_a_screenshot_shows_the_frame_asked_for(capsys, tmp_path):
     assert main(["view", str(tmp_path), "--screenshot", str(tmp_path / "a.png"), "--frame", "99"]) == 2
     assert "frame 99 is not in" in last_line(capsys)
     assert not (tmp_path / "a.png").exists()
+
+
+def test_a_scene_without_a_recorded_alignment_is_named(capsys, tmp_path):
+    wall_and_ball().save(tmp_path)
+    assert main(["view", str(tmp_path), "--alignment"]) == 1
+    assert f"{tmp_path} holds no alignment.rrd; stereo4d align" in last_line(capsys)
+    assert not (tmp_path / "scene.rrd").exists()
+
+
+def test_a_screenshot_of_an_alignment_needs_its_recording_only(capsys, tmp_path):
+    load_viewer().write_alignment(settling(), tmp_path / "alignment.rrd")
+    picture = tmp_path / "a.png"
+    code = main(["view", str(tmp_path), "--alignment", "--screenshot", str(picture), "--frame", "2"])
+    error = capsys.readouterr().err
+    if code == 1 and "Vulkan" in error:
+        pytest.skip("this machine has no Vulkan driver, not even a software one")
+    assert code == 0, error
+    colors = np.asarray(Image.open(picture).convert("RGB")).reshape(-1, 3).astype(int)
+    assert (np.abs(colors - FIRST_COLOR).max(-1) < 30).sum() > 50  # the first camera

@@ -22,6 +22,7 @@ from stereo4d_plugins.viewers import rerun_process
 from stereo4d import registry
 from stereo4d.errors import OutputError, PluginError, UsageError
 from stereo4d.viewing import Viewer, load_viewer
+from tests.alignment_steps import settling
 from tests.scenes import wall_and_ball
 
 
@@ -55,6 +56,8 @@ def test_a_viewer_need_only_write(tmp_path):
         Lister().show(path)
     with pytest.raises(UsageError, match="Lister cannot render"):
         Lister().screenshot(path, tmp_path / "a.png")
+    with pytest.raises(UsageError, match=r"Lister shows scenes only, so .*b\.txt cannot be written"):
+        Lister().write_alignment(settling(), tmp_path / "b.txt")
 
 
 def test_a_viewer_keeps_its_usage_statistics_to_itself(recording, tmp_path):

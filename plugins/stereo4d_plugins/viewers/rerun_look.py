@@ -102,23 +102,24 @@ def _eye_behind_first_camera(scene: Scene, cloud: Cloud, look: Look) -> rrb.EyeC
     extent = np.concatenate([np.quantile(seen, [0.03, 0.97], axis=0), centres])
     target = (extent.min(0) + extent.max(0)) / 2
     distance = max(
-        _distance_to_see(seen - target, share=0.9),
-        _distance_to_see(centres - target, share=1.0),
+        distance_to_see(seen - target, share=0.9),
+        distance_to_see(centres - target, share=1.0),
         0.5 * look.typical_depth,
     )
     position = target - (0, 0, distance)
     return rrb.EyeControls3D(position=position @ axes, look_target=target @ axes, eye_up=-down)
 
 
-def _distance_to_see(offsets: np.ndarray, *, share: float) -> float:
+def distance_to_see(offsets: np.ndarray, *, share: float, half_view: tuple[float, float] = HALF_VIEW) -> float:
     """How far behind the target the eye must stand to see a share of the points.
 
     Args:
         offsets: (P, 3) of the points from the target, across, up and along the view.
         share: of the points.
+        half_view: tangents of half the view's angles, across and upward.
     """
-    # From a distance d a point is in view when its offset is below HALF_VIEW * (d + its offset along the view).
-    needed = (np.abs(offsets[:, :2]) / HALF_VIEW).max(1) - offsets[:, 2]
+    # From a distance d a point is in view when its offset is below half_view * (d + its offset along the view).
+    needed = (np.abs(offsets[:, :2]) / half_view).max(1) - offsets[:, 2]
     return float(np.quantile(needed, share))
 
 

@@ -149,19 +149,26 @@ class HeadlessViewer:
     ) -> None:
         self._running.close()
 
-    def go_to(self, frame: int | None) -> None:
-        """Show one frame index of the input; the middle of the timeline when None.
+    def go_to(self, moment: int | None) -> None:
+        """Show one frame index of the input or, of an alignment, one iteration.
+
+        Args:
+            moment: which; None takes the frame in the middle, or the last iteration.
 
         Raises:
-            UsageError: the recording has no such frame.
+            UsageError: the recording has no such frame or iteration.
+            InputError: it has neither frames nor iterations.
         """
-        timeline = next(t for t in self._client.get_state().recordings[0].timelines if t.name == "frame")
-        first, last = int(timeline.start or 0), int(timeline.end or 0)
-        if frame is None:
-            frame = (first + last) // 2
-        if not first <= frame <= last:
-            raise UsageError(f"frame {frame} is not in {self.path}, which holds frames {first} to {last}")
-        self._client.set_time("frame", sequence=frame, play_state="paused")
+        timelines = {str(timeline.name): timeline for timeline in self._client.get_state().recordings[0].timelines}
+        name = next((name for name in ("frame", "iteration") if name in timelines), None)
+        if name is None:
+            raise InputError(f"{self.path} is no recording of stereo4d: it has neither frames nor iterations")
+        first, last = int(timelines[name].start or 0), int(timelines[name].end or 0)
+        if moment is None:
+            moment = (first + last) // 2 if name == "frame" else last
+        if not first <= moment <= last:
+            raise UsageError(f"{name} {moment} is not in {self.path}, which holds {name}s {first} to {last}")
+        self._client.set_time(name, sequence=moment, play_state="paused")
         # Just after a change the viewer still loads; nothing tells when it is done.
         time.sleep(_SETTLE_SECONDS)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -13,7 +15,12 @@ from stereo4d.types import Scene
 from stereo4d.viewing import Viewer
 from stereo4d_plugins.viewers import rerun_process, rerun_web
 from stereo4d_plugins.viewers.clouds import Cloud, frame_cloud, static_cloud, trusted
+from stereo4d_plugins.viewers.rerun_alignment import write_alignment
+from stereo4d_plugins.viewers.rerun_file import recording_file
 from stereo4d_plugins.viewers.rerun_look import PATH_COLOR, Look, blueprint
+
+if TYPE_CHECKING:
+    from stereo4d.alignment.watching import AlignmentStep
 
 PATH_VERTICES = 300  # of the growing camera path; bounds a file that would else grow with the square of the length
 
@@ -42,25 +49,19 @@ class RerunViewer(Viewer):
         that the frame sees, when the scene does not know what moves), ``world/camera`` with ``image/rgb`` and
         ``image/depth``, ``world/camera_path``, ``confidence``. Timelines: ``frame`` (index in the input), ``time``.
         """
-        # Not the library's own file sink: when the disk is full it never returns from flush or disconnect (0.41).
-        recording = rr.RecordingStream("stereo4d")
-        memory = recording.memory_recording()
-        recording.set_log_tick_enabled(False)
-        recording.set_log_time_enabled(False)
         look = Look.of(scene)
         cloud = static_cloud(scene, look.confidence_floor, limit=self.static_points)
-        # Active, too: the web viewer does not take up a layout that is only the default (0.41).
-        recording.send_blueprint(blueprint(scene, cloud, look), make_active=True, make_default=True)
-        _log_static(recording, scene, cloud)
-        for frame in range(len(scene)):
-            recording.set_time("frame", sequence=int(scene.frame_indices[frame]))
-            recording.set_time("time", duration=float(scene.times[frame]))
-            self._log_frame(recording, scene, frame, look)
-        content = memory.drain_as_bytes()
-        recording.disconnect()
-        with atomic_file(path) as partial:
-            partial.write_bytes(content)
+        with recording_file(path, blueprint(scene, cloud, look)) as recording:
+            _log_static(recording, scene, cloud)
+            for frame in range(len(scene)):
+                recording.set_time("frame", sequence=int(scene.frame_indices[frame]))
+                recording.set_time("time", duration=float(scene.times[frame]))
+                self._log_frame(recording, scene, frame, look)
         return path
+
+    def write_alignment(self, steps: Sequence[AlignmentStep], path: Path, *, rgb: np.ndarray | None = None) -> Path:
+        """Write the recording; see ``Viewer.write_alignment`` and ``rerun_alignment.write_alignment``."""
+        return write_alignment(steps, path, rgb=rgb)
 
     def show(self, path: Path, *, web: bool = False) -> int:
         """Open a recording; see ``Viewer.show``."""
