@@ -125,8 +125,13 @@ def save_arrays(
     return Path(path)
 
 
-def map_arrays(path: str | Path) -> dict[str, np.memmap]:
+def map_arrays(path: str | Path, *, private: bool = False) -> dict[str, np.memmap]:
     """Open a safetensors file; every array is a read-only view of the mapped file, read when it is touched.
+
+    Args:
+        path: the file.
+        private: arrays may be written to, which copies the touched pages and leaves the file alone; tensors that share
+            the mapped memory ask for it (torch has no read-only tensors).
 
     Raises:
         SceneError: no such file, not safetensors, cut short, or with arrays that overlap or leave the file.
@@ -137,7 +142,7 @@ def map_arrays(path: str | Path) -> dict[str, np.memmap]:
     if not header:
         return {}
     try:
-        data = np.memmap(path, np.uint8, mode="r")
+        data = np.memmap(path, np.uint8, mode="c" if private else "r")
     except (OSError, ValueError) as error:
         raise SceneError(f"{path} cannot be mapped: {error}") from error
     arrays: dict[str, np.memmap] = {}

@@ -130,7 +130,8 @@ class Scene:
     original_sizes: np.ndarray
     """(N, 2) int64: (height, width) of each original frame."""
     scale: str = "unknown"
-    """``"unknown"`` or ``"metric (source)"``. Lengths are in metres only when it says metric."""
+    """``"unknown"``, ``"metric (source)"``, or ``"given (file)"``: the unit of the poses or depths in that file,
+    whatever it is. Lengths are in metres only when it says metric."""
     manifest: Mapping[str, Any] = field(default_factory=dict)
     """What ``manifest.json`` says: input, weights, settings, timings (design: stereo4d/video/workspace.py)."""
 

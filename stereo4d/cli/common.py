@@ -4,6 +4,10 @@ A command is a function. Parameters before ``*`` are positional arguments, keywo
 ``*, max_frames: int | None = None`` becomes ``--max-frames``. A keyword-only parameter without a default is a required
 option, a ``bool`` that is False by default is a flag, ``list[...]`` takes one value or more. Help texts come from the
 docstring.
+
+Options that several commands share are a dataclass: a keyword-only parameter whose type is one stands for its fields,
+each an option of its own (``options: Options`` has ``weights``, so there is ``--weights``), whose help texts come from
+the fields' docstrings. Dataclasses may hold dataclasses.
 """
 
 from __future__ import annotations
@@ -14,7 +18,8 @@ import json
 import re
 import sys
 from argparse import ArgumentError
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser
@@ -27,37 +32,96 @@ DONE, FAILED, USAGE, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 130
 Command = Callable[..., int | None]
 
 
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a command line."""
+
+    name: str
+    hint: Any
+    default: Any
+    """``inspect.Parameter.empty`` where it must be given."""
+    text: str
+    """Its help."""
+    positional: bool = False
+    several: bool = False
+    """Whether it takes one value or more."""
+
+    @property
+    def required(self) -> bool:
+        """Whether it must be given."""
+        return self.default is inspect.Parameter.empty
+
+    @property
+    def typed(self) -> str:
+        """Its name as people type it, or as usage lines show it."""
+        return self.name.upper() if self.positional and self.required else option_name(self.name)
+
+    def add_to(self, parser: ArgumentParser) -> None:
+        """Make a parser take it."""
+        settings: dict[str, Any] = {"help": self.text.replace("%", "%%"), "type": self.hint}
+        if self.several:
+            settings |= {"nargs": "+", "type": (get_args(self.hint) or (self.hint,))[0]}
+        if self.positional and self.required:
+            parser.add_argument(self.name, metavar=self.name.upper(), **settings)
+            return
+        if self.default is False:
+            settings = {"help": settings["help"], "action": "store_true"}
+        elif self.required:
+            settings["required"] = True
+        else:
+            settings["default"] = self.default
+        parser.add_argument(option_name(self.name), **settings)
+
+
 def build_parser(command: Command, prog: str) -> ArgumentParser:
     """A parser whose arguments are the parameters of ``command``."""
     from docstring_parser import parse
 
-    docstring = parse(inspect.getdoc(command) or "")
-    texts = {entry.arg_name.lstrip("*"): entry.description or "" for entry in docstring.params}
-    parser = ArgumentParser(prog=prog, description=docstring.short_description, exit_on_error=False)
+    description = parse(inspect.getdoc(command) or "").short_description
+    parser = ArgumentParser(prog=prog, description=description, exit_on_error=False)
     parser.add_argument("--config", action="config", help="Read options from a YAML file; options given later win.")
-    hints = get_type_hints(command)
-    for name, parameter in inspect.signature(command).parameters.items():
-        _add_argument(parser, parameter, hints.get(name, str), (texts.get(name) or name).replace("%", "%%"))
+    for argument in arguments_of(command):
+        argument.add_to(parser)
     return parser
 
 
-def _add_argument(parser: ArgumentParser, parameter: inspect.Parameter, hint: Any, text: str) -> None:
-    """Add one parameter of a command to its parser."""
-    settings: dict[str, Any] = {"help": text, "type": hint}
-    several = get_origin(hint) is list or parameter.kind is inspect.Parameter.VAR_POSITIONAL
-    if several:
-        settings |= {"nargs": "+", "type": (get_args(hint) or (hint,))[0]}
-    required = parameter.default is inspect.Parameter.empty
-    if parameter.kind is not inspect.Parameter.KEYWORD_ONLY and required:
-        parser.add_argument(parameter.name, metavar=parameter.name.upper(), **settings)
-        return
-    if parameter.default is False:
-        settings = {"help": text, "action": "store_true"}
-    elif required:
-        settings["required"] = True
-    else:
-        settings["default"] = parameter.default
-    parser.add_argument(option_name(parameter.name), **settings)
+def arguments_of(command: Command) -> Iterator[Argument]:
+    """The arguments that a command's parameters are, those of its groups of options included."""
+    texts, hints = _help_texts(command), get_type_hints(command)
+    for name, parameter in inspect.signature(command).parameters.items():
+        hint, keyword = hints.get(name, str), parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        if is_dataclass(hint):
+            yield from _arguments_of_group(hint)
+            continue
+        several = get_origin(hint) is list or parameter.kind is inspect.Parameter.VAR_POSITIONAL
+        yield Argument(name, hint, parameter.default, texts.get(name) or name, not keyword, several)
+
+
+def _arguments_of_group(group: Any) -> Iterator[Argument]:
+    """The options that the fields of a dataclass are."""
+    texts, hints = _help_texts(group), get_type_hints(group)
+    for entry in fields(group):
+        if is_dataclass(hint := hints[entry.name]):
+            yield from _arguments_of_group(hint)
+        else:
+            default = inspect.Parameter.empty if entry.default is MISSING else entry.default
+            yield Argument(entry.name, hint, default, texts.get(entry.name) or entry.name)
+
+
+def _help_texts(documented: Any) -> dict[str, str]:
+    """What docstrings say about the parameters of a function, or the fields of a dataclass."""
+    from docstring_parser import parse, parse_from_object
+
+    docstring = parse_from_object(documented) if is_dataclass(documented) else parse(inspect.getdoc(documented) or "")
+    return {entry.arg_name.lstrip("*"): (entry.description or "").replace("``", "") for entry in docstring.params}
+
+
+def _built(group: Any, values: Mapping[str, Any]) -> Any:
+    """A dataclass from the values of its options."""
+    hints = get_type_hints(group)
+    nested = {entry.name: hints[entry.name] for entry in fields(group) if is_dataclass(hints[entry.name])}
+    plain = {entry.name: values[entry.name] for entry in fields(group) if entry.name not in nested}
+    return group(**plain, **{name: _built(inner, values) for name, inner in nested.items()})
 
 
 def option_name(parameter: str) -> str:
@@ -78,8 +142,11 @@ def run_command(command: Command, argv: Sequence[str], prog: str) -> int:
         raise UsageError(f"{usage_reason(error, command)} (see: {prog} --help)") from error
     positional: list[Any] = []
     keywords: dict[str, Any] = {}
+    hints = get_type_hints(command)
     for name, parameter in inspect.signature(command).parameters.items():
-        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+        if is_dataclass(hints.get(name)):
+            keywords[name] = _built(hints[name], values)
+        elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             positional += values[name]
         elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
             keywords[name] = values[name]
@@ -91,16 +158,16 @@ def run_command(command: Command, argv: Sequence[str], prog: str) -> int:
 def usage_reason(error: Exception, command: Command) -> str:
     """What is wrong with the command line, in one line that names the option as it was typed."""
     text = one_line(str(error))
-    parameters = inspect.signature(command).parameters
-    hints = {name: str(parameter.annotation) for name, parameter in parameters.items()}
-    optional = {name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY or p.default is not p.empty}
+    arguments = {argument.name: argument for argument in arguments_of(command)}
 
     def typed(name: str) -> str:
-        return option_name(name) if name in optional else name.upper()
+        return arguments[name].typed if name in arguments else option_name(name)
 
     if wrong := re.match(r'Parser key "(\w+)":? .*(?:Given value|Got value): (.*)$', text):
         name, value = wrong.groups()
-        return f"{typed(name)}: {value!r} is not of type {hints.get(name, 'expected')}"
+        hint = arguments[name].hint if name in arguments else "expected"
+        kind = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+        return f"{typed(name)}: {value!r} is not of type {kind}"
     if missing := re.match(r"the following arguments are required: (.*)$", text):
         return "missing: " + ", ".join(typed(name.strip()) for name in missing[1].split(","))
     return text

@@ -17,6 +17,7 @@ from stereo4d.errors import UsageError
 
 COMMANDS = {
     "reconstruct": ("stereo4d.cli.reconstruct", "a video, or images, into a 4D scene"),
+    "align": ("stereo4d.cli.align", "stored pair predictions into a 4D scene"),
     "view": ("stereo4d.cli.view", "look at a scene in Rerun"),
     "pair": ("stereo4d.cli.pair", "two images into pointmaps"),
     "fit": ("stereo4d.cli.fit", "train a network (LightningCLI)"),

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stereo4d.video.options import Options
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from stereo4d.progress import Progress
     from stereo4d.types import Scene
     from stereo4d.video.frames import Listing
-    from stereo4d.video.options import Options
     from stereo4d.video.sources import Source
 
 log = logging.getLogger(__name__)
@@ -24,17 +25,7 @@ def reconstruct(
     inputs: list[str],
     *,
     out: str,
-    weights: str = "embedded",
-    device: str = "auto",
-    precision: str = "auto",
-    graph: str = "swin-3-noncyclic",
-    size: int | None = None,
-    stride: int | None = None,
-    fps: float | None = None,
-    max_frames: int | None = None,
-    start: float | None = None,
-    end: float | None = None,
-    seed: int = 0,
+    options: Options,
     dry_run: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -45,17 +36,7 @@ def reconstruct(
     Args:
         inputs: videos, folders or patterns, one scene each; several image files together are one clip.
         out: scene folder; with several inputs, the folder that gets one scene folder for each.
-        weights: 'embedded', a .pth or .safetensors file, or a folder with model.safetensors and config.json.
-        device: cpu, cuda, cuda:1 ..., or auto.
-        precision: exact (float32 all through), bf16, or auto (bf16 where the processor has it).
-        graph: which frames are paired: swin-W-noncyclic, complete, oneref-R, logwin-W ...
-        size: long side of the network's images in pixels; by default the size the network was trained at.
-        stride: take every how manyth frame.
-        fps: take this many frames a second.
-        max_frames: take at most this many frames: the first ones with --stride or --fps, else spread over the clip.
-        start: seconds after the first frame to begin at.
-        end: seconds after the first frame to stop at.
-        seed: same seed, same scene.
+        options: what to work with, and how.
         dry_run: say what it would take, and do nothing.
         overwrite: replace a finished scene.
         quiet: show no progress and print nothing.
@@ -63,11 +44,8 @@ def reconstruct(
     """
     from stereo4d.cli.common import DONE, FAILED, PARTIAL, failure, print_error, print_json
     from stereo4d.progress import Progress
-    from stereo4d.video.frames import Selection
-    from stereo4d.video.options import Options
     from stereo4d.video.sources import group_inputs
 
-    options = Options(weights, device, precision, graph, size, Selection(stride, fps, max_frames, start, end), seed)
     groups = group_inputs(inputs)
     folders = _folders(groups, Path(out))
     one = _plan if dry_run else partial(_scene, overwrite=overwrite, progress=Progress(quiet=quiet or json))
@@ -125,9 +103,9 @@ def _scene(entries: Sequence[str], folder: Path, options: Options, *, overwrite:
     """Reconstruct one clip."""
     source, listing = _look_at(entries)
 
+    from stereo4d.cli.scene_report import scene_lines, scene_report
     from stereo4d.video.job import open_job
     from stereo4d.video.pipeline import run
-    from stereo4d.video.workspace import RECORDING
 
     job = open_job(source, listing, options)
     try:
@@ -135,30 +113,10 @@ def _scene(entries: Sequence[str], folder: Path, options: Options, *, overwrite:
     except KeyboardInterrupt as stop:
         going_on = f"{source.label}: interrupted; {folder} is unfinished, and the same command goes on from there"
         raise KeyboardInterrupt(going_on) from stop
-    pairs = scene.manifest["pairs"]["count"]
-    seconds = {name: record["seconds"] for name, record in scene.manifest["stages"].items()}
     errors = _errors(scene, source)
-    stages = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
-    report = {
-        "input": job.source.label,
-        "scene": str(folder),
-        "recording": str(folder / RECORDING),
-        "frames": len(scene),
-        "pairs": pairs,
-        "seconds": seconds,
-        "warnings": scene.manifest["warnings"],
-        "errors": None if errors is None else errors.as_dict(),
-    }
-    lines = [
-        f"input      {job.source.label}",
-        f"frames     {len(scene)}, {scene.times[0]:.2f} to {scene.times[-1]:.2f} s",
-        f"pairs      {pairs} ({options.graph})",
-        f"seconds    {sum(seconds.values()):.1f} ({stages})",
-        *([] if errors is None else [f"against the exact truth: {line}" for line in errors.lines()]),
-        f"scene      {folder}",
-        f"recording  {folder / RECORDING} (stereo4d view {folder})",
-    ]
-    return report, lines
+    report = {**scene_report(scene, folder), "errors": None if errors is None else errors.as_dict()}
+    more = [] if errors is None else [f"against the exact truth: {line}" for line in errors.lines()]
+    return report, scene_lines(scene, folder, more=more)
 
 
 def _look_at(entries: Sequence[str]) -> tuple[Source, Listing]:

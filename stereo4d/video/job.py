@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 
 from stereo4d import __version__
@@ -14,10 +15,11 @@ from stereo4d.errors import InputError
 from stereo4d.network.config import StereoConfig
 from stereo4d.network.precision import choose, resolve_device
 from stereo4d.network.weights import CheckpointInfo, inspect, read_checkpoint
+from stereo4d.video.aligning import load_solver, settings_of
 from stereo4d.video.clip import Size, common_size
 from stereo4d.video.frames import Listing
 from stereo4d.video.options import Options
-from stereo4d.video.pair_graph import Edge, pair_graph
+from stereo4d.video.pair_graph import Edge, goes_by_similarity, most_pairs, pair_graph
 from stereo4d.video.plan import Plan, make_plan
 from stereo4d.video.sources import Source, sha256
 
@@ -54,9 +56,14 @@ class Job:
         height, width = self.original_size
         return plan_fit(width, height, self.size, patch_size=self.config.patch_size).size
 
-    def edges(self, num_frames: int) -> list[Edge]:
-        """The pairs among this many frames."""
-        return pair_graph(self.options.graph, num_frames)
+    @property
+    def goes_by_similarity(self) -> bool:
+        """Whether which pairs there are depends on how alike frames look."""
+        return goes_by_similarity(self.options.graph)
+
+    def edges(self, num_frames: int, similarity: np.ndarray | None = None) -> list[Edge]:
+        """The pairs among this many frames; see ``pair_graph``."""
+        return pair_graph(self.options.graph, num_frames, similarity=similarity)
 
     def plan(self) -> Plan:
         """What this job will cost."""
@@ -64,7 +71,8 @@ class Job:
             self.config,
             frames=len(self.indices),
             span=self.indices[-1] - self.indices[0] + 1,
-            pairs=len(self.edges(len(self.indices))),
+            pairs=most_pairs(self.options.graph, len(self.indices)),
+            pairs_are_most=self.goes_by_similarity,
             size=self.network_size,
             original_size=self.original_size,
             device=self.device,
@@ -94,8 +102,11 @@ class Job:
             "weights_sha256": self.checkpoint.sha256,
             "precision": self.options.precision,
             "dtype": str(self.dtype).removeprefix("torch."),
-            "seed": self.options.seed,
         }
+
+    def alignment_settings(self) -> dict[str, Any]:
+        """All that decides how the pairs are brought into one world, as plain values; frames and predictions stay."""
+        return settings_of(self.options.alignment, self.options.known, self.options.seed)
 
 
 def open_job(source: Source, listing: Listing, options: Options) -> Job:
@@ -107,10 +118,13 @@ def open_job(source: Source, listing: Listing, options: Options) -> Job:
         options: what the user chose.
 
     Raises:
-        InputError: the selection leaves no frame.
+        InputError: the selection leaves no frame, or a file of what is known cannot be used.
         CheckpointError: the weights cannot be used.
+        GraphError: the pair graph cannot be.
         UsageError: an option is wrong.
     """
+    options.known.check()
+    load_solver(options.alignment.solver)
     device = resolve_device(options.device)
     dtype = choose(options.precision, device).reduced or torch.float32
     indices = tuple(options.selection.choose(listing.times))
@@ -123,5 +137,5 @@ def open_job(source: Source, listing: Listing, options: Options) -> Job:
     size = options.size or max(config.img_size)
     job = Job(source, options, listing, indices, config, size, device, dtype)
     # Both can fail: better now than after the work.
-    _ = job.network_size, job.edges(len(indices))
+    _ = job.network_size, most_pairs(options.graph, len(indices))
     return job

@@ -2,46 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from stereo4d import __version__
-from stereo4d.alignment import AlignmentResult
 from stereo4d.types import Scene
+from stereo4d.video.aligning import Aligned
+from stereo4d.video.alignment_report import alignment_section, known_section
 from stereo4d.video.clip import Clip
 from stereo4d.video.job import Job
+from stereo4d.video.known_files import KnownFiles
 from stereo4d.video.workspace import Workspace
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """What a scene is made from, and how; known before the work begins."""
+
+    sections: Mapping[str, Any]
+    """Of the manifest: ``input``, ``weights`` and ``settings``, the latter with ``known``."""
+    graph: str | None
+    """The name of the pair graph; None where the pairs are simply those given."""
+    known: KnownFiles
+    """Files of what is known beforehand."""
+
+
 def build_manifest(
-    job: Job, workspace: Workspace, clip: Clip, scene: Scene, aligned: AlignmentResult, warnings: Sequence[str]
+    clip: Clip,
+    aligned: Aligned,
+    provenance: Provenance,
+    workspace: Workspace,
+    scene: Scene,
+    warnings: Sequence[str],
 ) -> dict[str, Any]:
     """The manifest as plain values.
 
     Args:
-        job: what was asked for.
-        workspace: knows what each stage cost.
         clip: the frames that were used.
-        scene: what came out.
         aligned: how the alignment went.
+        provenance: what all of it was made from, and how.
+        workspace: knows what each stage cost.
+        scene: what came out.
         warnings: what was said to the user on the way.
     """
-    checkpoint = job.checkpoint
+    known_settings = provenance.sections["settings"]["known"]
     return {
         "made_by": f"stereo4d {__version__}",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **provenance.sections,
+        "frames": [_frame(clip, position) for position in range(len(clip))],
+        "failed_frames": [asdict(frame) for frame in clip.failed],
+        "warnings": list(warnings),
+        "settings_hash": workspace.settings_hash,
+        "network_size": list(clip.rgb.shape[1:3]),
+        "intrinsics_original": scene.intrinsics_original.tolist(),
+        "scale": scene.scale,
+        "pairs": {"graph": provenance.graph, "count": len(aligned.edges)},
+        "alignment": alignment_section(aligned, clip),
+        "known": known_section(aligned.result, provenance.known, known_settings, clip),
+        "stages": {name: asdict(record) for name, record in workspace.stages.items()},
+    }
+
+
+def provenance_of(job: Job) -> Provenance:
+    """What a reconstruction is made from, and how."""
+    checkpoint = job.checkpoint
+    sections = {
         "input": {
             "path": job.source.label,
             "files": [str(Path(path).name) for path in job.source.paths],
             "sha256": job.input_sha256,
             "declared_frames": len(job.listing.times),
         },
-        "frames": [_frame(clip, position) for position in range(len(clip))],
-        "failed_frames": [asdict(frame) for frame in clip.failed],
-        "warnings": list(warnings),
         "weights": {
             "source": job.options.weights,
             "name": checkpoint.name,
@@ -49,20 +84,9 @@ def build_manifest(
             "licence": checkpoint.licence,
             "format": checkpoint.format,
         },
-        "settings": {**job.settings(), "device": str(job.device)},
-        "settings_hash": workspace.settings_hash,
-        "network_size": list(clip.rgb.shape[1:3]),
-        "intrinsics_original": scene.intrinsics_original.tolist(),
-        "scale": scene.scale,
-        "pairs": {"graph": job.options.graph, "count": len(job.edges(len(clip)))},
-        "alignment": {
-            "start_loss": aligned.start_loss,
-            "final_loss": aligned.final_loss,
-            "iterations": aligned.iterations,
-            "stopped": aligned.reason,
-        },
-        "stages": {name: asdict(record) for name, record in workspace.stages.items()},
+        "settings": {**job.settings(), **job.alignment_settings(), "device": str(job.device)},
     }
+    return Provenance(sections, job.options.graph, job.options.known)
 
 
 def _frame(clip: Clip, position: int) -> dict[str, Any]:

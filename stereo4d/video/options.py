@@ -1,29 +1,76 @@
-"""What the user of a reconstruction can choose."""
+"""What the user can choose. The fields are the options of the command line, and their docstrings its help."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from stereo4d.errors import UsageError
 from stereo4d.video.frames import Selection
+from stereo4d.video.known_files import KnownFiles
 
 DEFAULT_GRAPH = "swin-3-noncyclic"
+DEFAULT_SOLVER = "reweighted"
+
+
+@dataclass(frozen=True)
+class AlignmentOptions:
+    """How pairs are brought into one world."""
+
+    shared_focal: bool = False
+    """One focal for all frames; so by default where all of them are of one size."""
+    per_frame_focal: bool = False
+    """A focal for every frame; so by default where frames differ in size."""
+    free_principal_point: bool = False
+    """Look for the principal point too; by default it is the middle of the image."""
+    solver: str = DEFAULT_SOLVER
+    """What finds the cameras: reweighted, or an installed entry point of the group stereo4d.solvers."""
+
+    def __post_init__(self) -> None:
+        if self.shared_focal and self.per_frame_focal:
+            raise UsageError("--shared-focal and --per-frame-focal exclude each other; give one")
+
+    def shares_focal(self, original_sizes: np.ndarray) -> bool:
+        """Whether frames of these sizes, (N, 2), get one focal."""
+        return self.shared_focal or (not self.per_frame_focal and len(np.unique(original_sizes, axis=0)) == 1)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user can choose."""
+    """What the user of a reconstruction can choose."""
 
     weights: str = "embedded"
-    """``"embedded"``, a ``.pth`` or ``.safetensors`` file, or a folder with ``model.safetensors``."""
+    """'embedded', a .pth or .safetensors file, or a folder with model.safetensors and config.json."""
     device: str = "auto"
-    """``auto``, ``cpu``, ``cuda``, ``cuda:1`` ..."""
+    """cpu, cuda, cuda:1 ..., or auto."""
     precision: str = "auto"
-    """``auto``, ``bf16`` or ``exact`` (float32 all through, and stored so)."""
+    """exact (float32 all through, and stored so), bf16, or auto (bf16 where the processor has it)."""
     graph: str = DEFAULT_GRAPH
-    """Name of the pair graph; see ``pair_graph``."""
+    """Which frames are paired: swin-W-noncyclic, complete, oneref-R, logwin-W, retrieval-A-K, complete,seqD ..."""
     size: int | None = None
-    """Long side of the network's images in pixels; None takes the size the network was trained at."""
+    """Long side of the network's images in pixels; by default the size the network was trained at."""
     selection: Selection = field(default_factory=Selection)
     """Which frames are taken."""
     seed: int = 0
     """Same seed, same scene."""
+    alignment: AlignmentOptions = field(default_factory=AlignmentOptions)
+    """How the pairs are brought into one world."""
+    known: KnownFiles = field(default_factory=KnownFiles)
+    """What is known of the clip beforehand."""
+
+
+@dataclass(frozen=True)
+class StoredOptions:
+    """What the user of an alignment of stored pair predictions can choose."""
+
+    graph: str | None = None
+    """Align with those of the stored pairs only that are in this graph: swin-W-noncyclic, complete, oneref-R ..."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1 ..., or auto: where the predictions go."""
+    seed: int = 0
+    """Same seed, same scene."""
+    alignment: AlignmentOptions = field(default_factory=AlignmentOptions)
+    """How the pairs are brought into one world."""
+    known: KnownFiles = field(default_factory=KnownFiles)
+    """What is known of the clip beforehand."""

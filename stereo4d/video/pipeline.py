@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
-from stereo4d.alignment import AlignmentProblem, AlignmentResult, align
+from stereo4d.alignment.known import Known
+from stereo4d.network.stereo import StereoNetwork
 from stereo4d.network.weights import load_model
 from stereo4d.progress import SILENT, Progress
+from stereo4d.storage import map_arrays, save_arrays
 from stereo4d.types import Scene
+from stereo4d.video.aligning import Aligned, align_pairs
 from stereo4d.video.clip import Clip, camera_stands_still, read_clip
+from stereo4d.video.frame_matching import FrameGeometry
 from stereo4d.video.frames import Selection, describe
 from stereo4d.video.inference import predict_pairs
 from stereo4d.video.job import Job, open_job
-from stereo4d.video.manifest import build_manifest
-from stereo4d.video.options import DEFAULT_GRAPH, Options
+from stereo4d.video.known_files import KnownFiles, load_known
+from stereo4d.video.making import collected_warnings, make_scene
+from stereo4d.video.manifest import provenance_of
+from stereo4d.video.options import DEFAULT_GRAPH, AlignmentOptions, Options
 from stereo4d.video.prediction_files import FRAMES_FILE, ShardWriter, read_predictions, stored_edges
+from stereo4d.video.similarity import frame_similarity
 from stereo4d.video.sources import find_source
-from stereo4d.video.workspace import RECORDING, Workspace
-from stereo4d.viewing import load_viewer
+from stereo4d.video.workspace import Workspace
+
+SIMILARITY_FILE = "similarity.safetensors"
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +49,8 @@ def reconstruct(
     start: float | None = None,
     end: float | None = None,
     seed: int = 0,
+    alignment: AlignmentOptions | None = None,
+    known: KnownFiles | None = None,
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> Scene:
@@ -55,7 +62,7 @@ def reconstruct(
         weights: ``"embedded"``, a ``.pth`` or ``.safetensors`` file, or a folder with ``model.safetensors``.
         device: ``auto``, ``cpu``, ``cuda`` ...
         precision: ``auto``, ``bf16`` or ``exact``.
-        graph: which frames are paired, for example ``swin-3-noncyclic`` or ``complete``.
+        graph: which frames are paired, for example ``swin-3-noncyclic`` or ``complete``; see ``video.pair_graph``.
         size: long side of the network's images in pixels; None takes the size the network was trained at.
         stride: take every how manyth frame.
         fps: take this many frames a second.
@@ -63,6 +70,8 @@ def reconstruct(
         start: seconds after the first frame to begin at.
         end: seconds after the first frame to stop at.
         seed: same seed, same scene.
+        alignment: how the pairs are brought into one world: focals, principal point, solver.
+        known: files of intrinsics, poses, depths and masks that are known beforehand.
         overwrite: replace a finished scene.
         progress: shown to; silent by default.
 
@@ -74,7 +83,11 @@ def reconstruct(
     """
     entries = [str(entry) for entry in ([source] if isinstance(source, str | Path) else source)]
     selection = Selection(stride, fps, max_frames, start, end)
-    options = Options(str(weights), device, precision, graph, size, selection, seed)
+    options = Options(
+        *(str(weights), device, precision, graph, size, selection, seed),
+        alignment=alignment or AlignmentOptions(),
+        known=known or KnownFiles(),
+    )
     clip = find_source(entries)
     return run(open_job(clip, describe(clip), options), Path(out), overwrite=overwrite, progress=progress)
 
@@ -83,13 +96,12 @@ def run(job: Job, out: Path, *, overwrite: bool = False, progress: Progress = SI
     """Do a job; see ``reconstruct``."""
     with collected_warnings() as warnings:
         workspace = Workspace(out, job.settings(), overwrite=overwrite)
+        provenance = provenance_of(job)
         clip = prepare_frames(job, workspace, progress)
+        known = load_known(job.options.known, FrameGeometry.of(clip))
         predict(job, workspace, clip, progress)
-        aligned = align_pairs(job, workspace, clip, progress)
-        scene = assemble(clip, aligned)
-        record(scene, workspace, progress)
-        manifest = build_manifest(job, workspace, clip, scene, aligned, warnings)
-        return finish(scene.with_manifest(manifest), workspace)
+        aligned = align_predictions(job, workspace, clip, known, progress)
+        return make_scene(clip, aligned, provenance, workspace, warnings, progress)
 
 
 def prepare_frames(job: Job, workspace: Workspace, progress: Progress) -> Clip:
@@ -115,86 +127,33 @@ def predict(job: Job, workspace: Workspace, clip: Clip, progress: Progress) -> N
     """Run the network on all pairs that are not stored yet, and store them as they come."""
     if workspace.done("predictions"):
         return
-    edges = job.edges(len(clip))
     with workspace.stage("predictions"):
-        left = edges[len(stored_edges(workspace.pairs)) :]
         network = load_model(job.options.weights, device=job.device, precision=job.options.precision)
+        similarity = similarity_of(job, workspace, network, clip, progress) if job.goes_by_similarity else None
+        left = job.edges(len(clip), similarity)[len(stored_edges(workspace.pairs)) :]
         writer = ShardWriter(workspace.pairs, exact=job.exact)
         for batch in predict_pairs(network, clip, left, progress=progress):
             writer.add(batch)
         writer.flush()
 
 
-def align_pairs(job: Job, workspace: Workspace, clip: Clip, progress: Progress) -> AlignmentResult:
+def similarity_of(job: Job, workspace: Workspace, network: StereoNetwork, clip: Clip, progress: Progress) -> np.ndarray:
+    """How alike frames look, (N, N); what an interrupted run found is kept, so that its pairs stay the same."""
+    stored = workspace.unfinished / SIMILARITY_FILE
+    if not stored.exists():
+        save_arrays(stored, {"similarity": frame_similarity(network, clip, progress=progress)})
+    return map_arrays(stored)["similarity"]
+
+
+def align_predictions(job: Job, workspace: Workspace, clip: Clip, known: Known, progress: Progress) -> Aligned:
     """Bring all pairs into one world."""
-    with workspace.stage("alignment"), progress.stage("alignment") as stage:
-        edges, prediction = read_predictions(workspace.pairs)
-        one_camera = len(np.unique(clip.original_sizes, axis=0)) == 1
-        problem = AlignmentProblem(edges, prediction, len(clip), shared_focal=one_camera)
-
-        def told(done: int, most: int, loss: float) -> None:
-            stage.expect(most)
-            stage.advance(done - stage.done)
-            stage.note(f"loss {loss:.4f}")
-
-        aligned = align(problem, seed=job.options.seed, progress=told)
-        stage.expect(stage.done)  # it may end before its last step
-        return aligned
-
-
-def assemble(clip: Clip, aligned: AlignmentResult) -> Scene:
-    """The scene that an alignment of a clip's frames is."""
-    intrinsics = aligned.intrinsics.numpy()
-    original = [clip.pixel_map(i).to_original(intrinsics[i].astype(np.float64)) for i in range(len(clip))]
-    return Scene(
-        cam2world=aligned.cam2world.numpy(),
-        intrinsics=intrinsics,
-        depth=_half(aligned.depth),
-        confidence=_half(aligned.confidence),
-        dynamic=np.zeros(clip.rgb.shape[:3], np.uint8),
-        rgb=np.asarray(clip.rgb),
-        times=np.array(clip.times),
-        frame_indices=np.array(clip.frame_indices),
-        intrinsics_original=np.stack(original),
-        original_sizes=np.array(clip.original_sizes),
-    )
-
-
-def record(scene: Scene, workspace: Workspace, progress: Progress) -> None:
-    """Write the recording that the viewer shows."""
-    with workspace.stage("recording"), progress.stage("recording", 1, "file") as stage:
-        load_viewer().write(scene, workspace.unfinished / RECORDING)
-        stage.advance()
-
-
-def finish(scene: Scene, workspace: Workspace) -> Scene:
-    """Put everything in its place, manifest last, and open what was written."""
-    workspace.clear_old_scene()
-    (workspace.unfinished / RECORDING).replace(workspace.folder / RECORDING)
-    scene.save(workspace.folder)
-    workspace.finish()
-    return Scene.load(workspace.folder)
-
-
-@contextmanager
-def collected_warnings() -> Iterator[list[str]]:
-    """The warnings that stereo4d logs inside the block, as they come."""
-    messages: list[str] = []
-
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            messages.append(record.getMessage())
-
-    collector = Collector(logging.WARNING)
-    logger = logging.getLogger("stereo4d")
-    logger.addHandler(collector)
-    try:
-        yield messages
-    finally:
-        logger.removeHandler(collector)
-
-
-def _half(values: torch.Tensor) -> Any:
-    """float16, with what lies beyond its end brought to its end."""
-    limit = torch.finfo(torch.float16).max
-    return values.clamp(-limit, limit).half().numpy()
+    with workspace.stage("alignment"):
+        return align_pairs(
+            *read_predictions(workspace.pairs, extras=False),
+            clip,
+            known=known,
+            options=job.options.alignment,
+            seed=job.options.seed,
+            device=job.device,
+            progress=progress,
+        )

@@ -37,6 +37,8 @@ class Plan:
 
     frames: int
     pairs: int
+    pairs_are_most: bool
+    """Whether there may be fewer pairs: the graph goes by how alike frames look, which only the run finds out."""
     height: int
     """Of the frames at network size, in pixels."""
     width: int
@@ -59,9 +61,10 @@ class Plan:
         """The plan in words."""
         total = sum(self.seconds.values())
         stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in self.seconds.items())
+        most = " at most; which, the run finds out when it has encoded the frames" if self.pairs_are_most else ""
         return [
             f"frames   {self.frames} of {self.width}x{self.height} pixels",
-            f"pairs    {self.pairs}",
+            f"pairs    {self.pairs}{most}",
             f"seconds  about {total:.0f} ({stages})",
             f"memory   about {self.memory_bytes / 2**30:.1f} GiB",
             f"disk     about {self.disk_bytes / 2**20:.0f} MiB",
@@ -80,6 +83,7 @@ def make_plan(
     device: torch.device,
     dtype: torch.dtype,
     exact: bool = False,
+    pairs_are_most: bool = False,
 ) -> Plan:
     """Count and estimate.
 
@@ -93,11 +97,13 @@ def make_plan(
         device: where the network will run.
         dtype: what encoder and decoder compute in.
         exact: predictions are stored in float32.
+        pairs_are_most: the graph goes by how alike frames look: they are encoded once more, to choose E pairs or fewer.
     """
     height, width = size
     network = empty_network(config.upright())
     weights = sum(parameter.numel() for parameter in network.parameters()) * 4
-    gflop = sum(count * times for count, times in zip(count_gflop(network, size), (frames, pairs), strict=True))
+    encoding, decoding = count_gflop(network, size)
+    gflop = encoding * frames * (2 if pairs_are_most else 1) + decoding * pairs
     speed = probe_gflops(device, dtype, config.enc_embed_dim)
     points = 2 * pairs * height * width
     predictions = points * 4 * (4 if exact else 2)
@@ -107,6 +113,7 @@ def make_plan(
     return Plan(
         frames=frames,
         pairs=pairs,
+        pairs_are_most=pairs_are_most,
         height=height,
         width=width,
         seconds={

@@ -7,7 +7,7 @@ where the frames came from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from stereo4d.video.pair_graph import Edge
 
 FRAMES_FILE = "frames.safetensors"
 SHARD_BYTES = 64 << 20
-_MAIN = ("pointmap0", "confidence0", "pointmap1", "confidence1")
+PREDICTED = ("pointmap0", "confidence0", "pointmap1", "confidence1")
 _HALF_LIMIT = float(torch.finfo(torch.float16).max)
 
 
@@ -69,37 +69,63 @@ def stored_edges(folder: Path) -> list[Edge]:
     return [(int(i), int(j)) for shard in shards(folder) for i, j in map_arrays(shard)["edges"]]
 
 
-def read_predictions(folder: Path) -> tuple[Tensor, PairPrediction]:
-    """All predictions of a folder.
+def read_predictions(folder: Path, *, extras: bool = True) -> tuple[Tensor, PairPrediction]:
+    """All predictions of a folder; see ``join_predictions``.
+
+    Raises:
+        SceneError: there are none, or a shard is damaged.
+    """
+    if not (paths := shards(folder)):
+        raise SceneError(f"{folder}: no pair predictions (pairs-*.safetensors) here")
+    return join_predictions(paths, extras=extras)
+
+
+def join_predictions(
+    paths: Sequence[Path], *, extras: bool = True, chosen: np.ndarray | None = None
+) -> tuple[Tensor, PairPrediction]:
+    """The predictions of some files of pairs: one file is mapped, several, or a part, are brought into memory.
+
+    Args:
+        paths: at least one; all hold the same arrays, of images of one size.
+        extras: read what further heads added, too.
+        chosen: (E,) bool, which pairs to read; None reads all.
 
     Returns:
         (E, 2) int64 edges, and the predictions in the precision and order they were written in.
 
     Raises:
-        SceneError: there are none, or a shard is damaged.
+        SceneError: a file is damaged.
     """
-    parts = [map_arrays(shard) for shard in shards(folder)]
-    if not parts:
-        raise SceneError(f"{folder}: no pair predictions (pairs-*.safetensors) here")
-    names = parts[0].keys() - {"edges"}
-    read = {name: _join([part[name] for part in parts]) for name in names}
-    extras: dict[str, dict[str, Tensor]] = {}
-    for name in sorted(names - set(_MAIN)):
+    further = sorted(name for name in map_arrays(paths[0]) if extras and "/" in name)
+    names = ("edges", *PREDICTED, *further)
+    arrays: Mapping[str, np.ndarray]
+    mapped = len(paths) == 1 and chosen is None
+    arrays = map_arrays(paths[0], private=True) if mapped else _joined(paths, names, chosen)
+    # Files of others may hold arrays at any byte; kernels want them at multiples of their items.
+    read = {name: torch.from_numpy(np.require(arrays[name], requirements="A")) for name in names}
+    maps: dict[str, dict[str, Tensor]] = {}
+    for name in further:
         head, _, output = name.partition("/")
-        extras.setdefault(head, {})[output] = read[name]
-    edges = torch.cat([torch.tensor(part["edges"]) for part in parts])
-    main = {name: read[name] for name in _MAIN}
-    return edges, PairPrediction(**main, extras=extras)
+        maps.setdefault(head, {})[output] = read[name]
+    return read["edges"], PairPrediction(**{name: read[name] for name in PREDICTED}, extras=maps)
 
 
-def _join(parts: Sequence[np.ndarray]) -> Tensor:
-    """One tensor of several mapped arrays, without having two copies of everything at any time."""
-    whole = np.empty((sum(len(part) for part in parts), *parts[0].shape[1:]), parts[0].dtype)
-    np.concatenate(parts, out=whole)
-    return torch.from_numpy(whole)
+def _joined(paths: Sequence[Path], names: Sequence[str], chosen: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Arrays of several files, end to end; beside them no more than one array of one file is in memory at a time."""
+    ends = np.cumsum([len(map_arrays(path)["edges"]) for path in paths])
+    keep = np.ones(ends[-1], bool) if chosen is None else chosen
+    first = map_arrays(paths[0])
+    whole = {name: np.empty((keep.sum(), *first[name].shape[1:]), first[name].dtype) for name in names}
+    start = 0
+    for path, inside in zip(paths, np.split(keep, ends[:-1]), strict=True):
+        part, count = map_arrays(path), int(inside.sum())
+        for name in names:
+            whole[name][start : start + count] = part[name] if inside.all() else part[name][inside]
+        start += count
+    return whole
 
 
 def _flat(prediction: PairPrediction) -> dict[str, Tensor]:
     """A prediction as named arrays."""
     extras = {f"{head}/{name}": value for head, maps in prediction.extras.items() for name, value in maps.items()}
-    return {name: getattr(prediction, name) for name in _MAIN} | extras
+    return {name: getattr(prediction, name) for name in PREDICTED} | extras

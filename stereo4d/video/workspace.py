@@ -25,8 +25,9 @@ from stereo4d.video.memory import peak_memory, reset_peak_memory
 UNFINISHED = ".unfinished"
 PAIRS_FOLDER = "pairs"
 RECORDING = "scene.rrd"
+ALIGNMENT_RECORDING = "alignment.rrd"
 _STATE = "state.json"
-_OURS = (SCENE_FILE, TRAJECTORY_FILE, RECORDING)
+_OURS = (SCENE_FILE, TRAJECTORY_FILE, RECORDING, ALIGNMENT_RECORDING)
 
 log = logging.getLogger(__name__)
 
@@ -87,9 +88,10 @@ class Workspace:
 
     def finish(self) -> None:
         """Move what is kept to its place and remove the rest; call after the manifest is written."""
-        kept = self.folder / PAIRS_FOLDER
-        shutil.rmtree(kept, ignore_errors=True)
-        self.pairs.replace(kept)
+        if any(self.pairs.iterdir()):
+            kept = self.folder / PAIRS_FOLDER
+            shutil.rmtree(kept, ignore_errors=True)
+            self.pairs.replace(kept)
         shutil.rmtree(self.unfinished, ignore_errors=True)
 
     def clear_old_scene(self) -> None:

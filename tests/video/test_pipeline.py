@@ -67,7 +67,8 @@ def test_the_manifest_says_where_everything_came_from_and_what_it_cost(finished,
     assert manifest["settings"]["graph"] == "swin-2-noncyclic"
     assert manifest["pairs"]["count"] == 10
     assert manifest["failed_frames"] == []
-    assert manifest["alignment"]["final_loss"] <= manifest["alignment"]["start_loss"]
+    assert manifest["alignment"]["solved_loss"] <= manifest["alignment"]["start_loss"]
+    assert manifest["known"] == {}
     assert np.array(manifest["intrinsics_original"]).shape == (4, 3, 3)
     for stage in ("frames", "predictions", "alignment", "recording"):
         assert manifest["stages"][stage]["seconds"] >= 0
@@ -76,7 +77,7 @@ def test_the_manifest_says_where_everything_came_from_and_what_it_cost(finished,
 
 def test_the_folder_holds_scene_trajectory_recording_and_pairs_and_nothing_unfinished(finished):
     names = sorted(entry.name for entry in finished.iterdir())
-    assert names == ["manifest.json", "pairs", "scene.rrd", "scene.safetensors", "trajectory.txt"]
+    assert names == ["alignment.rrd", "manifest.json", "pairs", "scene.rrd", "scene.safetensors", "trajectory.txt"]
     pairs = map_arrays(finished / "pairs" / "pairs-00000.safetensors")
     assert pairs["edges"].shape == (10, 2)
     assert pairs["pointmap0"].shape == pairs["pointmap1"].shape == (10, 48, 64, 3)
@@ -103,7 +104,7 @@ def test_an_interrupted_run_leaves_no_scene_and_uses_its_predictions_when_run_ag
     out = tmp_path / "out"
     settings = {"weights": weights, "stride": 2, "graph": "swin-2-noncyclic"}
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "align", interrupt)
+        patch.setattr(pipeline, "align_pairs", interrupt)
         with pytest.raises(KeyboardInterrupt):
             reconstruct(clip, out, **settings)
     assert [entry.name for entry in out.iterdir()] == [UNFINISHED]

@@ -1,0 +1,61 @@
+"""What a command that made a scene tells of it: plain values for ``--json``, lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stereo4d.types import Scene
+
+
+def scene_report(scene: Scene, folder: Path) -> dict[str, Any]:
+    """What came out, and what it took, as plain values.
+
+    Args:
+        scene: as stored.
+        folder: where.
+    """
+    from stereo4d.video.workspace import ALIGNMENT_RECORDING, RECORDING
+
+    said = scene.manifest
+    return {
+        "input": said["input"]["path"],
+        "scene": str(folder),
+        "recording": str(folder / RECORDING),
+        "alignment_recording": str(folder / ALIGNMENT_RECORDING),
+        "frames": len(scene),
+        "pairs": said["pairs"]["count"],
+        "alignment": said["alignment"],
+        "known": said["known"],
+        "scale": scene.scale,
+        "seconds": {name: record["seconds"] for name, record in said["stages"].items()},
+        "warnings": said["warnings"],
+    }
+
+
+def scene_lines(scene: Scene, folder: Path, *, more: Sequence[str] = ()) -> list[str]:
+    """The same in words.
+
+    Args:
+        scene: as stored.
+        folder: where.
+        more: lines to put before those that say where things lie.
+    """
+    from stereo4d.video.alignment_report import alignment_lines
+
+    report = scene_report(scene, folder)
+    seconds = report["seconds"]
+    stages = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
+    graph = scene.manifest["pairs"]["graph"] or "as stored"
+    return [
+        f"input      {report['input']}",
+        f"frames     {len(scene)}, {scene.times[0]:.2f} to {scene.times[-1]:.2f} s",
+        f"pairs      {report['pairs']} ({graph})",
+        *alignment_lines(scene.manifest),
+        f"seconds    {sum(seconds.values()):.1f} ({stages})",
+        *more,
+        f"scene      {folder}",
+        f"recording  {report['recording']} (stereo4d view {folder}; --alignment shows how it was aligned)",
+    ]

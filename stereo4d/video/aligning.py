@@ -1,0 +1,117 @@
+"""Alignment as the commands use it: from pairs, options and what is known to one world."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from stereo4d import registry
+from stereo4d.alignment import AlignmentProblem, AlignmentResult, align
+from stereo4d.alignment.known import Known
+from stereo4d.alignment.solver import ReweightedLeastSquares, Solver
+from stereo4d.alignment.watching import AlignmentStep
+from stereo4d.errors import PluginError, UsageError
+from stereo4d.progress import SILENT, Progress
+from stereo4d.types import PairPrediction
+from stereo4d.video.clip import Clip
+from stereo4d.video.known_files import KnownFiles
+from stereo4d.video.options import DEFAULT_SOLVER, AlignmentOptions
+
+SOLVERS = "stereo4d.solvers"
+Record = TypeVar("Record", bound=Any)
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """How an alignment went."""
+
+    edges: Tensor
+    """(E, 2) int64: the pairs it was given."""
+    result: AlignmentResult
+    """On the CPU."""
+    steps: tuple[AlignmentStep, ...]
+    """Every step on the way, for the viewer."""
+
+
+def load_solver(name: str) -> Solver:
+    """The solver of that name.
+
+    Raises:
+        UsageError: there is none.
+        PluginError: the entry point names something else.
+    """
+    if name == DEFAULT_SOLVER:
+        return ReweightedLeastSquares()
+    if name not in (known := registry.installed(SOLVERS)):
+        raise UsageError(f"--solver {name!r} is not installed; there are {', '.join([DEFAULT_SOLVER, *known])}")
+    solver = registry.load(SOLVERS, name)
+    if not (isinstance(solver, type) and issubclass(solver, Solver)):
+        raise PluginError(f"entry point {name!r} of {SOLVERS} names {solver!r}, which is not a Solver")
+    return solver()
+
+
+def align_pairs(
+    edges: Tensor,
+    prediction: PairPrediction,
+    clip: Clip,
+    *,
+    known: Known,
+    options: AlignmentOptions,
+    seed: int,
+    device: torch.device,
+    progress: Progress = SILENT,
+) -> Aligned:
+    """Bring all pairs of a clip into one world.
+
+    Args:
+        edges: (E, 2) int64.
+        prediction: E pairs.
+        clip: the N frames.
+        known: what is known of them.
+        options: how.
+        seed: same seed, same answer.
+        device: where to work.
+        progress: told about every step.
+    """
+    problem = AlignmentProblem(
+        edges.to(device),
+        _moved(prediction, device),
+        len(clip),
+        shared_focal=options.shares_focal(clip.original_sizes),
+        free_principal_point=options.free_principal_point,
+        known=_moved(known, device),
+    )
+    steps: list[AlignmentStep] = []
+    with progress.stage("alignment") as stage:
+
+        def told(done: int, most: int, loss: float) -> None:
+            stage.expect(most)
+            stage.advance(done - stage.done)
+            stage.note(f"loss {loss:.4f}")
+
+        def watch(step: AlignmentStep) -> None:
+            steps.append(_moved(step, torch.device("cpu")))
+
+        result = align(problem, seed=seed, progress=told, solver=load_solver(options.solver), watch=watch)
+        stage.expect(stage.done)  # it may end before its last step
+    return Aligned(edges, _moved(result, torch.device("cpu")), tuple(steps))
+
+
+def settings_of(options: AlignmentOptions, known: KnownFiles, seed: int) -> dict[str, Any]:
+    """All that decides how an alignment goes, as plain values."""
+    return {"seed": seed, "alignment": asdict(options), "known": known.settings()}
+
+
+def _moved(record: Record, device: torch.device) -> Record:
+    """A dataclass with all its tensors, and those of the dataclasses it holds, on a device."""
+    moved: dict[str, Any] = {}
+    for entry in fields(record):
+        value = getattr(record, entry.name)
+        if isinstance(value, Tensor):
+            moved[entry.name] = value.to(device)
+        elif is_dataclass(value) and not isinstance(value, type):
+            moved[entry.name] = _moved(value, device)
+    return replace(record, **moved)

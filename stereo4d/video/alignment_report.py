@@ -1,0 +1,119 @@
+"""What is told of an alignment, in the manifest and on the screen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stereo4d.alignment import AlignmentResult
+from stereo4d.alignment.known import KnownResidual
+from stereo4d.video.aligning import Aligned
+from stereo4d.video.clip import Clip
+from stereo4d.video.known_files import QUANTITIES, KnownFiles
+
+_MEASURES = {
+    "intrinsics": ("focal", "principal point"),
+    "poses": ("rotation", "position"),
+    "depths": ("depth",),
+    "masks": (),
+}
+"""Known quantity -> how the alignment measures agreement with it (``KnownResidual.quantity``)."""
+
+
+def alignment_section(aligned: Aligned, clip: Clip) -> dict[str, Any]:
+    """How it went, as plain values. Pairs are named by frame indices of the input."""
+    result, taken = aligned.result, set(aligned.result.pairs.tolist())
+    set_aside = [edge for position, edge in enumerate(aligned.edges.tolist()) if position not in taken]
+    return {
+        "start_loss": result.start_loss,
+        "solved_loss": result.solved_loss,
+        "final_loss": result.final_loss,
+        "iterations": result.iterations,
+        "stopped": result.reason,
+        "losses": [list(level) for level in result.losses],
+        "pairs_set_aside": [[int(clip.frame_indices[frame]) for frame in edge] for edge in set_aside],
+    }
+
+
+def known_section(
+    result: AlignmentResult, files: KnownFiles, settings: Mapping[str, Any], clip: Clip
+) -> dict[str, Any]:
+    """What was known beforehand, from where, how firmly, and how answer and pairs agree with it; plain values.
+
+    Args:
+        result: what came out.
+        files: what was given.
+        settings: what ``files.settings()`` said.
+        clip: the frames.
+    """
+    said: dict[str, Any] = {}
+    for name, firmness in settings.items():
+        residuals = [residual for residual in result.known if residual.quantity in _MEASURES[name]]
+        said[name] = {
+            "path": str(getattr(files, name)),
+            **firmness,
+            "residuals": {residual.quantity: _residual(residual, clip) for residual in residuals},
+        }
+    return said
+
+
+def scale_of(result: AlignmentResult, files: KnownFiles) -> str:
+    """Whose unit the answer is in; see ``Scene.scale``."""
+    source = files.poses or files.depths
+    return f"given ({Path(source).name})" if result.scale_given and source is not None else "unknown"
+
+
+def alignment_lines(manifest: Mapping[str, Any]) -> list[str]:
+    """What a manifest says of the alignment, in words."""
+    went, count = manifest["alignment"], manifest["pairs"]["count"]
+    aside = went["pairs_set_aside"]
+    named = ", ".join(f"{i}→{j}" for i, j in aside[:8]) + (" ..." if len(aside) > 8 else "")
+    lines = [
+        f"alignment  loss {went['start_loss']:.5f} to {went['solved_loss']:.5f} on a sample of the pixels, "
+        f"{went['final_loss']:.5f} on all, in {went['iterations']} iterations; {went['stopped']}",
+        f"set aside  {len(aside)} of {count} pairs" + (f", which contradict the others: {named}" if aside else ""),
+    ]
+    for name in QUANTITIES:
+        if (known := manifest["known"].get(name)) is not None:
+            lines += _known_lines(name, known)
+    return [*lines, f"scale      {manifest['scale']}"]
+
+
+def _known_lines(name: str, known: Mapping[str, Any]) -> list[str]:
+    if name == "masks":
+        return [f"known      masks ({known['path']}): ignored pixels keep {known['keep']:g} of their weight"]
+    hard = known["weight"] == "hard"
+    lines = [f"known      {name} ({known['path']}), " + ("held" if hard else f"weight {known['weight']:g}")]
+    for measure, residual in known["residuals"].items():
+        answer, pairs = _spread_words(residual["answer"]), _spread_words(residual["pairs"])
+        lines.append(f"           {measure}, {residual['unit']}: answer off by {answer}; pairs alone by {pairs}")
+    return lines
+
+
+def _residual(residual: KnownResidual, clip: Clip) -> dict[str, Any]:
+    return {
+        "unit": residual.unit,
+        "frames": len(residual.frames),
+        "answer": _spread(residual.answer, residual, clip),
+        "pairs": _spread(residual.pairs, residual, clip),
+    }
+
+
+def _spread(values: tuple[float, ...], residual: KnownResidual, clip: Clip) -> dict[str, Any] | None:
+    """Median, and the worst frame; None where no frame has a value."""
+    array = np.array(values, np.float64)
+    if not np.isfinite(array).any():
+        return None
+    worst = int(np.nanargmax(array))
+    frame = int(clip.frame_indices[residual.frames[worst]])
+    return {"median": float(np.nanmedian(array)), "worst": float(array[worst]), "worst_frame": frame}
+
+
+def _spread_words(spread: Mapping[str, Any] | None) -> str:
+    if spread is None or math.isnan(spread["median"]):
+        return "nobody knows what"
+    return f"{spread['median']:.3g} (worst {spread['worst']:.3g}, frame {spread['worst_frame']})"

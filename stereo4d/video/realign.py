@@ -1,0 +1,102 @@
+"""Alignment alone: from stored pair predictions to a scene folder, without video and without network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stereo4d import __version__
+from stereo4d.errors import AlignmentError, GraphError, OutputError, ShapeError
+from stereo4d.network.precision import resolve_device
+from stereo4d.progress import SILENT, Progress
+from stereo4d.types import Scene
+from stereo4d.video.aligning import align_pairs, load_solver, settings_of
+from stereo4d.video.frame_matching import FrameGeometry
+from stereo4d.video.known_files import load_known
+from stereo4d.video.making import collected_warnings, make_scene
+from stereo4d.video.manifest import Provenance
+from stereo4d.video.options import StoredOptions
+from stereo4d.video.sources import Source, sha256
+from stereo4d.video.stored_pairs import StoredPairs, open_pairs
+from stereo4d.video.workspace import Workspace
+
+
+def align_stored(
+    pairs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    options: StoredOptions | None = None,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> Scene:
+    """Align stored pair predictions and write a scene folder; the predictions stay where they are.
+
+    Args:
+        pairs: a scene folder, its ``pairs`` folder, or files; see ``stored_pairs``.
+        out: the scene folder; none that the predictions lie in.
+        options: how.
+        overwrite: replace a finished scene.
+        progress: shown to; silent by default.
+
+    Returns:
+        The scene as stored, dense arrays memory-mapped; its manifest says what was done and what it cost.
+
+    Raises:
+        Stereo4DError: the kind says what is wrong: the predictions, an option, or the output folder.
+    """
+    options = options or StoredOptions()
+    options.known.check()
+    load_solver(options.alignment.solver)
+    device = resolve_device(options.device)
+    entries = [str(entry) for entry in ([pairs] if isinstance(pairs, str | Path) else pairs)]
+    with collected_warnings() as warnings:
+        stored = open_pairs(entries)
+        check_apart(stored, Path(out))
+        known = load_known(options.known, FrameGeometry.of(stored.clip))
+        provenance = provenance_of(stored, options)
+        workspace = Workspace(Path(out), provenance.sections["settings"], overwrite=overwrite)
+        with workspace.stage("alignment"):
+            try:
+                aligned = align_pairs(
+                    *stored.read(options.graph),
+                    stored.clip,
+                    known=known,
+                    options=options.alignment,
+                    seed=options.seed,
+                    device=device,
+                    progress=progress,
+                )
+            except (AlignmentError, GraphError, ShapeError) as error:
+                raise type(error)(f"{stored.label}: {error}") from error
+        return make_scene(stored.clip, aligned, provenance, workspace, warnings, progress)
+
+
+def check_apart(stored: StoredPairs, out: Path) -> None:
+    """Make sure that replacing a scene does not remove the predictions that it is made from.
+
+    Raises:
+        OutputError: they lie in the output folder.
+    """
+    for path in stored.paths:
+        if path.resolve().is_relative_to(out.resolve()) or path.absolute().is_relative_to(out.absolute()):
+            raise OutputError(f"{path}: lies in --out {out}, which is written anew; choose another --out")
+
+
+def provenance_of(stored: StoredPairs, options: StoredOptions) -> Provenance:
+    """What an alignment of stored pairs is made from, and how; what is known of the network is passed on."""
+    digest = sha256(Source(stored.label, stored.paths))
+    origin = stored.origin or {}
+    source: dict[str, Any] = {"path": stored.label, "files": [path.name for path in stored.paths], "sha256": digest}
+    settings = {
+        "stereo4d": __version__,
+        "input_sha256": digest,
+        "graph": options.graph,
+        **settings_of(options.alignment, options.known, options.seed),
+    }
+    sections = {
+        "input": {**source, "made_from": origin.get("input")},
+        "weights": origin.get("weights"),
+        "settings": {**settings, "device": options.device},
+    }
+    return Provenance(sections, options.graph, options.known)
