@@ -68,27 +68,47 @@ def _references(
     edges: Tensor, points: tuple[Tensor, Tensor], confidence: tuple[Tensor, Tensor], num_frames: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(N, P, 3) references of unit size, (E, 2, 4, 4) similarities onto them, (E, 2) median relative misfits."""
-    references = points[0].new_zeros(num_frames, *points[0].shape[1:])
+    shown_by, trust = torch.stack(points, 1), torch.stack(confidence, 1)
+    references = shown_by.new_zeros(num_frames, *points[0].shape[1:])
     to_reference = torch.eye(4, dtype=references.dtype, device=references.device).repeat(len(edges), 2, 1, 1)
     error = references.new_zeros(len(edges), 2)
-    for frame in range(num_frames):
-        pair, side = (edges == frame).nonzero().unbind(1)
-        shown = torch.stack(points, 1)[pair, side]
-        weight = torch.stack(confidence, 1)[pair, side]
-        shown = _unit_size(shown)
-        # Each against each; the one closest to others is the reference.
-        count = len(shown)
-        source, target = shown.repeat(count, 1, 1), shown.repeat_interleave(count, 0)
-        misfit = _misfit(similarity(source, target, weight.repeat(count, 1)), source, target).view(count, count)
-        # Judged by its closest quarter: where most of what is told of a frame is wrong, the wrong seldom agree.
-        medoid = misfit.sort(1).values[:, -(-count // 4)].argmin() if count > 1 else 0
-        references[frame] = shown[medoid]
-        original = torch.stack(points, 1)[pair, side]
-        target = shown[medoid].expand_as(original)
+    members = [(edges == frame).nonzero().unbind(1) for frame in range(num_frames)]
+    misfits = [_misfits(_unit_size(shown_by[pair, side]), trust[pair, side]) for pair, side in members]
+    close = _usual(torch.cat([_to_the_nearest(misfit) for misfit in misfits]))
+    for frame, ((pair, side), misfit) in enumerate(zip(members, misfits, strict=True)):
+        # Most agree with the reference; of several the one that the others are nearest to. Where most of what is told
+        # of a frame is wrong, the wrong seldom agree.
+        agreeing = misfit < close
+        medoid = (agreeing.sum(1) - (misfit * agreeing).sum(1) / misfit.max().clamp(min=1e-12)).argmax()
+        original, weight = shown_by[pair, side], trust[pair, side]
+        references[frame] = _unit_size(original[medoid][None])[0]
+        target = references[frame].expand_as(original)
         fitted = similarity(original, target, weight)
         to_reference[pair, side] = fitted
         error[pair, side] = _misfit(fitted, original, target)
     return references, to_reference, error
+
+
+def _misfits(shown: Tensor, weight: Tensor) -> Tensor:
+    """(K, K) median distances between (K, P, 3) shapes of unit size, each best laid onto each other."""
+    first, second = torch.triu_indices(len(shown), len(shown), offset=1, device=shown.device)
+    misfit = shown.new_zeros(len(shown), len(shown))
+    if len(shown) < 2:
+        return misfit
+    fitted = similarity(shown[first], shown[second], weight[first])
+    misfit[first, second] = misfit[second, first] = _misfit(fitted, shown[first], shown[second])
+    return misfit
+
+
+def _to_the_nearest(misfit: Tensor) -> Tensor:
+    """(K,) misfit of each shape to the one most alike; of a shape alone there is nothing to say, (0,)."""
+    return misfit.topk(2, dim=1, largest=False).values[:, 1] if len(misfit) > 1 else misfit.new_zeros(0)
+
+
+def _usual(nearest: Tensor) -> float:
+    """How far shapes lie apart that show the same."""
+    usual = float(nearest.quantile(1 / 3)) if len(nearest) else 0.0
+    return max(_TOLERATED_RATIO * usual, _TOLERATED_ERROR)
 
 
 def _unit_size(points: Tensor) -> Tensor:

@@ -48,34 +48,57 @@ class _Group:
     """(n, o) membership."""
 
 
+class Structure:
+    """Where the unknowns of a problem stand; the same for cells of every size."""
+
+    def __init__(self, problem: AlignmentProblem, anchors: Anchors, cells: Cells) -> None:
+        """Lay out the unknowns, in the order of the cells' observations."""
+        self.layout = make_layout(problem.edges, problem.num_frames, shared_lens=problem.shared_focal)
+        pieces = [self._unknowns_of(frame, cells) for frame in range(problem.num_frames)]
+        self.unknowns = torch.cat(pieces)
+        self.pattern = BlockPattern(self.layout, pieces, anchors.held(self.layout))
+
+    def _unknowns_of(self, frame: int, cells: Cells) -> Tensor:
+        """(9 + 7K,) unknowns of a frame and of the pairs that see it."""
+        pairs = cells.pair[cells.observations_of(frame)]
+        return torch.cat([self.layout.pose[frame], self.layout.lens[frame], self.layout.pair[pairs].flatten()])
+
+    def scatter(self, values: Tensor) -> Tensor:
+        """(M,) sums over all frames of what each contributes to its unknowns, one after the other."""
+        return sum_into(self.layout.size, self.unknowns, values)
+
+
 class CellGrid:
     """What all pairs say about the cells of all frames, and the linear system of the cameras' next step."""
 
-    def __init__(self, problem: AlignmentProblem, anchors: Anchors, cells: Cells, cameras: Cameras, relative: float):
-        """Lay out the unknowns.
+    def __init__(
+        self,
+        problem: AlignmentProblem,
+        anchors: Anchors,
+        structure: Structure,
+        cells: Cells,
+        cameras: Cameras,
+        relative: float,
+    ) -> None:
+        """Measure the scene.
 
         Args:
             problem: E pairs of N frames.
             anchors: what holds the answer in place.
+            structure: of its unknowns.
             cells: what the pairs say.
             cameras: roughly right; they tell the size of the scene.
             relative: distances of a pair are divided by this power of the pair's own size in the world: 0 leaves them
                 in the world's unit, as DUSt3R does; 1 measures each pair in its own.
         """
         self.problem, self.anchors, self.relative = problem, anchors, relative
-        self.cells = cells
+        self.structure, self.layout, self.cells = structure, structure.layout, cells
         self.sizes = pair_sizes(problem).to(cameras.cam2world)
         self.size = scene_size(problem, cameras)
         # Distances below a thousandth of the scene's size count quadratically: the norm has no second order at zero.
         self.floor = 1e-3 * self.size
-        self.layout = make_layout(problem.edges, problem.num_frames, shared_lens=problem.shared_focal)
         self.groups = _groups(self.cells, problem.num_frames)
-        pieces = [self._unknowns_of(frame) for frame in range(problem.num_frames)]
-        self.unknowns = torch.cat(pieces)
-        self.pattern = BlockPattern(self.layout, pieces, anchors.held(self.layout))
-        weights = self.cells.weight.double().sum(1)
-        self.counts = torch.zeros(problem.num_frames, dtype=torch.float64, device=weights.device)
-        self.counts.index_add_(0, self.cells.frame, weights)
+        self.counts = sum_into(problem.num_frames, self.cells.frame, self.cells.weight.double().sum(1))
 
     def evaluate(self, cameras: Cameras, before: GridState | None = None) -> GridState:
         """Fill in the depths, starting from those of the state before if there is one, and measure the loss."""
@@ -107,14 +130,9 @@ class CellGrid:
         """The matrix, (M,) gradient and (M,) diagonal for damping, depths eliminated."""
         importance = self.importance(here.cameras)
         systems = [system for group in self.groups for system in frame_systems(self._seen(here, group, importance))]
-        matrix = self.pattern.add_up([system.matrix for system in systems])
-        gradient, curvature = (
-            torch.zeros(self.layout.size, dtype=torch.float64, device=importance.device).index_add_(0, self.unknowns, v)
-            for v in (
-                torch.cat([system.gradient for system in systems]),
-                torch.cat([system.curvature for system in systems]),
-            )
-        )
+        matrix = self.structure.pattern.add_up([system.matrix for system in systems])
+        gradient = self.structure.scatter(torch.cat([system.gradient for system in systems]))
+        curvature = self.structure.scatter(torch.cat([system.curvature for system in systems]))
         prior = self._prior(here.cameras)
         if not self.anchors.scale_given:
             # As a function of the shape alone: the loss over the power of the scale that it grows with.
@@ -148,8 +166,7 @@ class CellGrid:
         """(N, h, w) float32: weighted mean over pairs of every cell's residuals, as a share of the scene's size."""
         weight = self.cells.weight
         above, below = (
-            torch.zeros_like(here.depth).index_add_(0, self.cells.frame, values)
-            for values in (weight * here.distance, weight)
+            sum_into(len(here.depth), self.cells.frame, values) for values in (weight * here.distance, weight)
         )
         return (above / below.clamp(min=1e-12) / self.size).view(-1, *self.cells.grid)
 
@@ -217,11 +234,6 @@ class CellGrid:
             relative=self.relative,
         )
 
-    def _unknowns_of(self, frame: int) -> Tensor:
-        """(9 + 7K,) unknowns of a frame and of the pairs that see it."""
-        pairs = self.cells.pair[self.cells.observations_of(frame)]
-        return torch.cat([self.layout.pose[frame], self.layout.lens[frame], self.layout.pair[pairs].flatten()])
-
 
 def grouped_depth(
     seen: Feet, weight: Tensor, sums: Tensor, local: Tensor, floor: float, start: Tensor | None, known: Measured | None
@@ -239,6 +251,11 @@ def grouped_depth(
         depth = above / below
     depth = depth.clamp(min=floor)
     return depth if known is None else torch.where(known.held(), known.depth.clamp(min=floor), depth)
+
+
+def sum_into(rows: int, index: Tensor, values: Tensor) -> Tensor:
+    """(rows, ...) sums of (K, ...) values over those with the same (K,) index, in the same order on every run."""
+    return values.new_zeros(rows, *values.shape[1:]).index_put_((index,), values, accumulate=True)
 
 
 def smoothed(distance: Tensor, floor: float) -> Tensor:

@@ -172,20 +172,22 @@ def _register_pairs(problem: AlignmentProblem, grid: _Grid, world: Tensor) -> Te
 
 
 def _pose(grid: _Grid, world: Tensor, focal: Tensor, frame: int, seed: int) -> Tensor:
-    """(4, 4) cam2world of one frame: of the registration of its own pointmaps and PnP, what reprojects better."""
-    intrinsics = pinhole(focal[frame], *grid.image_size)
-    starts = (grid.edges[:, 0] == frame).nonzero()[:, 0]
+    """(4, 4) cam2world of one frame: the registration of its own pointmap where that reprojects well, else PnP."""
+    intrinsics, threshold = pinhole(focal[frame], *grid.image_size), inlier_threshold(*grid.image_size)
     candidates = []
+    starts = (grid.edges[:, 0] == frame).nonzero()[:, 0]
     if len(starts):
         best = starts[grid.confidence[0][starts].mean(1).argmax()]
         own = _proper(similarity(grid.points[0][best][None], world[frame][None], grid.confidence[0][best][None]))[0]
         own[:3, :3] /= own[0, :3].norm()
+        if _reprojection_error(own, world[frame], intrinsics, grid.pixels) < threshold:
+            return own
         candidates.append(own)
     found = solve_pnp(
         world[frame].cpu().numpy(),
-        grid.pixels.numpy(),
+        grid.pixels.cpu().numpy(),
         intrinsics.cpu().numpy(),
-        threshold=inlier_threshold(*grid.image_size),
+        threshold=threshold,
         seed=seed,
     )
     if found.inliers or not candidates:

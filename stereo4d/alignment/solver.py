@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from stereo4d.alignment.anchors import Anchors
 from stereo4d.alignment.cells import coarsened, gather_cells
-from stereo4d.alignment.grid import CellGrid, GridState
+from stereo4d.alignment.grid import CellGrid, GridState, Structure
 from stereo4d.alignment.problem import AlignmentProblem, Cameras
 from stereo4d.alignment.watching import AlignmentStep, Watch
 
@@ -95,11 +95,12 @@ class ReweightedLeastSquares(Solver):
         cameras = Cameras(start.cam2world.double(), start.intrinsics.double(), start.pair2world.double())
         anchors = Anchors(problem)
         cells = gather_cells(problem, cameras, max(level.cells for level in self.levels))
+        structure = Structure(problem, anchors, cells)
         losses: list[tuple[float, ...]] = []
         reason, most = "", sum(level.most_steps for level in self.levels)
         for index, level in enumerate(self.levels):
             before = sum(level.most_steps for level in self.levels[:index])
-            grid = CellGrid(problem, anchors, coarsened(cells, level.cells), cameras, self.relative)
+            grid = CellGrid(problem, anchors, structure, coarsened(cells, level.cells), cameras, self.relative)
 
             def report(step: int, here: GridState, before: int = before, grid: CellGrid = grid) -> None:
                 if progress is not None and step:
