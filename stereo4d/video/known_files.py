@@ -36,21 +36,21 @@ class KnownFiles:
     """Files of what is known, and how firmly it holds; none by default."""
 
     intrinsics: str | None = None
-    """Text, ``.npy``, ``.npz``, ``.json``, a scene folder or its manifest: pixels of the original images."""
+    """Known focals and principal points, in pixels of the original images: .txt .json .npy .npz or a scene folder."""
     poses: str | None = None
-    """Text (TUM, KITTI), ``.npy``, ``.npz`` or a scene folder: camera to world, OpenCV axes."""
+    """Known cameras, camera to world: .txt (TUM, KITTI) .npy .npz or a scene folder; formats are in docs/known.md."""
     depths: str | None = None
-    """A folder with a file a frame, ``.npy`` or ``.npz``: along the optical axis, in the unit of the poses."""
+    """Known depth: a folder with a .npy, .npz or 16-bit .png a frame, or all in one .npy or .npz."""
     masks: str | None = None
-    """A folder with an image a frame, one image for all, ``.npy`` or ``.npz``: what is not zero is ignored."""
+    """What cameras are not judged by (not zero is ignored): a folder with a .png a frame, one .png, .npy or .npz."""
     intrinsics_weight: float = math.inf
-    """See ``alignment.known.KnownIntrinsics``; infinity holds them as they are."""
+    """How firmly known intrinsics hold, a number above 0; by default they are not changed at all."""
     poses_weight: float = math.inf
-    """See ``alignment.known.KnownPoses``; infinity holds them as they are."""
+    """How firmly known poses hold, a number above 0; by default they are not changed at all."""
     depths_weight: float = math.inf
-    """See ``alignment.known.KnownDepths``; infinity holds them as they are."""
+    """What measured depth counts for beside a pair's ln(confidence); by default it is not changed at all."""
     masks_keep: float = 0.0
-    """The share of their weight that ignored pixels keep, 0 ... 1."""
+    """The share of their weight that ignored pixels keep, 0 to 1."""
 
     def any(self) -> bool:
         """Whether anything is given."""

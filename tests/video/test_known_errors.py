@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 import re
 import zipfile
 from pathlib import Path
@@ -251,10 +252,12 @@ def test_nothing_in_a_file_is_run(quantity, tmp_path):
     (tmp_path / "t.npy").write_bytes(npy(trap, allow_pickle=True))
     name = {"intrinsics": "intrinsics", "poses": "cam2world", "depths": "depth", "masks": "mask"}[quantity]
     (tmp_path / "t.npz").write_bytes(npz(**{name: trap}))
-    refused(quantity, tmp_path / "t.npy")
-    refused(quantity, tmp_path / "t.npz")
+    for raw in ("raw.npy", "raw.npz", "raw.json", "raw.txt", "raw.png"):
+        (tmp_path / raw).write_bytes(pickle.dumps(trap))
+    for path in sorted(tmp_path.iterdir()):
+        refused(quantity, path)
     assert not (tmp_path / "sprung").exists()
-    np.load(tmp_path / "t.npy", allow_pickle=True)
+    np.load(tmp_path / "raw.npy", allow_pickle=True)
     assert (tmp_path / "sprung").exists()  # the trap works
 
 

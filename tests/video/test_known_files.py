@@ -91,6 +91,10 @@ def as_npy(folder, cameras):
     return "k.npy"
 
 
+def as_npy_up_to_the_last_chosen(folder, cameras):
+    return as_npy(folder, cameras[:5])
+
+
 def as_npz(folder, cameras):
     np.savez(folder / "k.npz", intrinsics=cameras[[4, 1, 3]].astype(np.float32), frames=[4, 1, 3])
     return "k.npz"
@@ -115,7 +119,17 @@ def as_scene(folder, cameras):
 
 
 @pytest.mark.parametrize(
-    "write", [as_text, as_text_of_every_frame, as_text_of_chosen_matrices, as_npy, as_npz, as_json, as_scene]
+    "write",
+    [
+        as_text,
+        as_text_of_every_frame,
+        as_text_of_chosen_matrices,
+        as_npy,
+        as_npy_up_to_the_last_chosen,
+        as_npz,
+        as_json,
+        as_scene,
+    ],
 )
 def test_a_point_seen_with_known_intrinsics_lands_on_its_original_pixel(write, frames, tmp_path):
     files = KnownFiles(intrinsics=str(tmp_path / write(tmp_path, CAMERAS)))
