@@ -85,7 +85,7 @@ def _references(
         target = references[frame].expand_as(original)
         fitted = similarity(original, target, weight)
         to_reference[pair, side] = fitted
-        error[pair, side] = _misfit(fitted, original, target)
+        error[pair, side] = _misfit(fitted, original, target, weight > 0)
     return references, to_reference, error
 
 
@@ -96,7 +96,7 @@ def _misfits(shown: Tensor, weight: Tensor) -> Tensor:
     if len(shown) < 2:
         return misfit
     fitted = similarity(shown[first], shown[second], weight[first])
-    misfit[first, second] = misfit[second, first] = _misfit(fitted, shown[first], shown[second])
+    misfit[first, second] = misfit[second, first] = _misfit(fitted, shown[first], shown[second], weight[first] > 0)
     return misfit
 
 
@@ -117,9 +117,13 @@ def _unit_size(points: Tensor) -> Tensor:
     return centred / centred.norm(dim=-1).median(1).values.clamp(min=1e-12)[:, None, None]
 
 
-def _misfit(transform: Tensor, source: Tensor, target: Tensor) -> Tensor:
-    """(K,) median distance between (K, P, 3) moved source points and target points."""
-    return (transform_points(transform, source) - target).norm(dim=-1).median(1).values
+def _misfit(transform: Tensor, source: Tensor, target: Tensor, counts: Tensor | None = None) -> Tensor:
+    """(K,) median distance between (K, P, 3) moved source points and target points, where (K, P) says they count."""
+    distance = (transform_points(transform, source) - target).norm(dim=-1)
+    if counts is not None and not bool(counts.all()):
+        # A frame that is ignored altogether says nothing against anybody.
+        distance = torch.where(counts | ~counts.any(1, keepdim=True), distance, torch.nan)
+    return distance.nanmedian(1).values
 
 
 def _cycle_error(edges: Tensor, carried: Tensor, members: Tensor, home: Tensor) -> Tensor:

@@ -83,11 +83,11 @@ class Anchors:
 
     def settled(self, cameras: Cameras) -> Cameras:
         """The same answer in the right gauge."""
-        return cameras if self.scale_given else cameras.rescaled(normalise_scale(cameras.pair2world))
+        return cameras if self.scale_given else self._enlarged(cameras, normalise_scale(cameras.pair2world))
 
     def placed(self, start: Cameras) -> Cameras:
         """A start moved to the known world and unit, held quantities at their values."""
-        cameras = Cameras(start.cam2world, self._given_lenses(start.intrinsics), start.pair2world)
+        cameras = Cameras(start.cam2world, self.given_lenses(start.intrinsics), start.pair2world)
         if self.poses is not None:
             cameras = cameras.moved(_onto(cameras.cam2world[self.poses.frames], self.poses.cam2world))
         else:
@@ -118,8 +118,9 @@ class Anchors:
         for weight, frames, columns, deviation, slope in self._deviations(cameras, layout, size):
             share = (unit * weight * counts[frames])[:, None].expand_as(deviation)
             total += float((share * deviation.square()).sum())
-            gradient.index_add_(0, columns.flatten(), (2 * share * deviation * slope).flatten())
-            curvature.index_add_(0, columns.flatten(), (2 * share * slope * slope).flatten())
+            place = (columns.flatten(),)  # several times the same where frames share a lens
+            gradient.index_put_(place, (2 * share * deviation * slope).flatten(), accumulate=True)
+            curvature.index_put_(place, (2 * share * slope * slope).flatten(), accumulate=True)
         return Prior(total, gradient, curvature)
 
     def _deviations(
@@ -145,7 +146,7 @@ class Anchors:
             found.append((self.lenses.weight, frames, layout.lens[frames], deviation, slope))
         return found
 
-    def _given_lenses(self, intrinsics: Tensor) -> Tensor:
+    def given_lenses(self, intrinsics: Tensor) -> Tensor:
         """Intrinsics with those that are known; frames that share a lens all take it."""
         if self.lenses is None:
             return intrinsics
@@ -159,8 +160,11 @@ class Anchors:
         return self.poses is not None and float(_spread(self.poses.cam2world[:, :3, 3])) > _SAME_PLACE
 
     def _scaled_to_depths(self, cameras: Cameras) -> Cameras:
-        """The world enlarged, about the first known camera or the origin, until depths are those that are known."""
-        factor = known_depth_ratio(self.problem, cameras)
+        """The world enlarged until depths are those that are known."""
+        return self._enlarged(cameras, known_depth_ratio(self.problem, cameras))
+
+    def _enlarged(self, cameras: Cameras, factor: Tensor) -> Cameras:
+        """The world enlarged about the first known camera, or the origin."""
         if self.poses is None:
             return cameras.rescaled(factor)
         enlarge = torch.eye(4).to(cameras.cam2world)

@@ -78,7 +78,7 @@ def gather_cells(problem: AlignmentProblem, cameras: Cameras, most_cells: int) -
     for frame in range(problem.num_frames):
         incident = torch.cat(problem.incident(frame))
         told, weight = problem.observations(frame, region)
-        seen = kept_share(problem, frame, region)
+        seen = problem.kept(torch.tensor([frame]), region)[0]
         depth, known = rough_depth(problem, cameras, frame, told, weight, region)
         # Errors grow with the distance: a cell across an edge in depth is not left to what lies behind.
         share = seen * (weight.mean(0) + 1e-6) / depth
@@ -131,16 +131,6 @@ def coarsened(cells: Cells, most_cells: int) -> Cells:
         share=total(share)[..., 0],
         depth_share=total(by_depth)[..., 0],
     )
-
-
-def kept_share(problem: AlignmentProblem, frame: int, region: Region) -> Tensor:
-    """(h, w) what each pixel keeps of its weight: less than one where it is masked."""
-    height, width = problem.image_size
-    masks = problem.known.masks
-    kept = torch.ones(height, width, device=problem.edges.device)
-    if masks is not None and bool((masks.frames == frame).any()):
-        kept[masks.ignored[(masks.frames == frame).nonzero()[0, 0]].to(kept.device)] = masks.keeps
-    return kept[region]
 
 
 def rough_depth(

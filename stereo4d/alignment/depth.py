@@ -157,7 +157,7 @@ def dense_depth(
 
 
 def sampled_loss(problem: AlignmentProblem, cameras: Cameras, *, floor: float, most_pixels: int = 2400) -> float:
-    """The objective of cameras and their best depth on a strided grid of pixels; ``dense_depth``'s where that is all.
+    """The objective of cameras and their best depth on a strided grid of pixels that no mask ignores.
 
     Args:
         problem: E pairs of N frames.
@@ -172,6 +172,7 @@ def sampled_loss(problem: AlignmentProblem, cameras: Cameras, *, floor: float, m
         seen, weight = frame_feet(problem, cameras, frame, region)
         known = measured(problem, frame, region)
         found = best_depth(seen, weight, floor=floor, rounds=_DENSE_ROUNDS, known=known)
+        weight = weight * problem.kept(torch.tensor([frame]), region).flatten(1)
         total, pixels = total + float((weight * seen.distance(found)).sum(dtype=torch.float64)), len(found)
     return total / (len(problem.edges) * pixels)
 

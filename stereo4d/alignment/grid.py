@@ -136,7 +136,7 @@ class CellGrid:
         prior = self._prior(here.cameras)
         if not self.anchors.scale_given:
             # As a function of the shape alone: the loss over the power of the scale that it grows with.
-            lost = here.loss * len(importance) * here.depth.shape[1]
+            lost = here.loss * len(importance) * here.depth.shape[1] - prior.loss
             gradient[self.layout.pair[:, 6]] -= (1 - self.relative) * lost / len(importance)
         matrix = matrix.with_diagonal(prior.curvature)
         curvature = curvature + prior.curvature

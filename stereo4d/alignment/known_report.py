@@ -9,9 +9,9 @@ from torch import Tensor
 
 from stereo4d.alignment.depth import dense_depth
 from stereo4d.alignment.grid import scene_size
-from stereo4d.alignment.initialise import focal_votes
 from stereo4d.alignment.known import KnownDepths, KnownIntrinsics, KnownPoses, KnownResidual
 from stereo4d.alignment.problem import AlignmentProblem, Cameras
+from stereo4d.alignment.survey import focal_votes
 from stereo4d.geometry.rigid import rotation_angle
 
 

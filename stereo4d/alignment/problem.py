@@ -126,6 +126,20 @@ class AlignmentProblem:
         # The weight of DUSt3R's code is ln C, not C as in its paper.
         return points, confidence.log_()
 
+    def kept(self, frames: Tensor, region: Region = EVERYWHERE) -> Tensor:
+        """What pixels of (K,) frames keep of their weight where masks are: (K, h, w), or (1, 1, 1) without any masks.
+
+        Cameras are judged by the pixels so weighed; every pixel gets a depth all the same.
+        """
+        masks = self.known.masks
+        if masks is None:
+            return torch.ones(1, 1, 1, device=self.edges.device)
+        place = torch.full((self.num_frames,), -1, device=masks.frames.device)
+        place[masks.frames] = torch.arange(len(masks.frames), device=place.device)
+        place = place[frames.to(place.device)]
+        share = torch.where(masks.ignored[:, *region][place], masks.keeps, 1.0)
+        return torch.where((place >= 0)[:, None, None], share, 1.0).to(self.edges.device)
+
     def restricted(self, pairs: Tensor) -> AlignmentProblem:
         """The problem of some of the pairs, (E',) indices; the predictions are shared, not copied."""
         return replace(self, edges=self.edges[pairs], rows=self.rows_of(pairs))

@@ -12,11 +12,12 @@ from torch import Tensor
 from stereo4d.alignment.anchors import Anchors
 from stereo4d.alignment.depth import dense_depth, sampled_loss
 from stereo4d.alignment.grid import scene_size
-from stereo4d.alignment.initialise import initialise, trusted_pairs
+from stereo4d.alignment.initialise import initialise
 from stereo4d.alignment.known import KnownResidual
 from stereo4d.alignment.known_report import known_residuals
-from stereo4d.alignment.problem import AlignmentProblem
+from stereo4d.alignment.problem import AlignmentProblem, normalise_scale
 from stereo4d.alignment.solver import Progress, ReweightedLeastSquares, Solver
+from stereo4d.alignment.trust import trusted_pairs
 from stereo4d.alignment.watching import Watch
 
 
@@ -41,11 +42,13 @@ class AlignmentResult:
     losses: tuple[tuple[float, ...], ...]
     """For every level of the solver: its loss, on its cells, before the first step and after every step."""
     start_loss: float
-    """The objective (``alignment_loss``) of the start with its best depth, on a sample of the pixels of these pairs."""
+    """The objective (``alignment_loss``) of the start with its best depth, on a sample of the pixels of these pairs.
+
+    Like ``solved_loss`` in the unit that the pairs' scales fix (``PAIR_SCALE``), whatever the unit of the answer."""
     solved_loss: float
     """The same of this result; never above ``start_loss`` unless weighted known quantities pull it there."""
     final_loss: float
-    """The objective of this result over all pixels."""
+    """The objective of this result over all pixels, in the unit of the answer."""
     iterations: int
     reason: str
     """Why the solver stopped, in words."""
@@ -97,7 +100,10 @@ def align(
     solution = (solver or ReweightedLeastSquares()).solve(problem, start, progress=progress, watch=watch)
     cameras, reason = solution.cameras, solution.reason
     anchors, floor = Anchors(problem), 1e-4 * scene_size(problem, start)
-    start_loss, solved_loss = (sampled_loss(problem, c, floor=floor) for c in (start, cameras))
+    # In the unit of the pairs: where known quantities set the world's, a smaller world would look better.
+    start_loss, solved_loss = (
+        float(normalise_scale(c.pair2world)) * sampled_loss(problem, c, floor=floor) for c in (start, cameras)
+    )
     if not solved_loss <= start_loss and not anchors.pulls:
         # The solver saw cells; on the pixels themselves its answer must not be worse either.
         cameras, solved_loss, reason = start, start_loss, "the start is better"

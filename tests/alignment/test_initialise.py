@@ -1,8 +1,10 @@
 import pytest
 import torch
 
-from stereo4d.alignment.initialise import edge_scores, initial_focals, initialise, spanning_tree, trusted_pairs
+from stereo4d.alignment.initialise import initialise
 from stereo4d.alignment.problem import PAIR_SCALE
+from stereo4d.alignment.survey import edge_scores, initial_focals, spanning_tree
+from stereo4d.alignment.trust import trusted_pairs
 from stereo4d.errors import AlignmentError
 from stereo4d.evaluation.metrics import absolute_trajectory_error, path_length, relative_poses, rotation_error
 from tests.worlds import problem_of
