@@ -13,27 +13,39 @@ if TYPE_CHECKING:
     from stereo4d.types import PairPrediction as PairPrediction
     from stereo4d.types import Scene as Scene
     from stereo4d.types import View as View
+    from stereo4d.video.known_files import KnownFiles as KnownFiles
+    from stereo4d.video.options import AlignmentOptions as AlignmentOptions
+    from stereo4d.video.options import StoredOptions as StoredOptions
     from stereo4d.video.pipeline import reconstruct as reconstruct
+    from stereo4d.video.realign import align_stored as align_stored
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "AlignmentOptions": "stereo4d.video.options",
+    "KnownFiles": "stereo4d.video.known_files",
     "PairPrediction": "stereo4d.types",
     "Scene": "stereo4d.types",
     "Stereo4DError": "stereo4d.errors",
     "StereoNetwork": "stereo4d.network.stereo",
+    "StoredOptions": "stereo4d.video.options",
     "View": "stereo4d.types",
+    "align_stored": "stereo4d.video.realign",
     "load_model": "stereo4d.network.weights",
     "reconstruct": "stereo4d.video.pipeline",
 }
 
 __all__ = [
+    "AlignmentOptions",
+    "KnownFiles",
     "PairPrediction",
     "Scene",
     "Stereo4DError",
     "StereoNetwork",
+    "StoredOptions",
     "View",
     "__version__",
+    "align_stored",
     "load_model",
     "reconstruct",
 ]

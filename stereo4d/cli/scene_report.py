@@ -19,12 +19,12 @@ def scene_report(scene: Scene, folder: Path) -> dict[str, Any]:
     """
     from stereo4d.video.workspace import ALIGNMENT_RECORDING, RECORDING
 
-    said = scene.manifest
+    said, alignment = scene.manifest, folder / ALIGNMENT_RECORDING
     return {
         "input": said["input"]["path"],
         "scene": str(folder),
         "recording": str(folder / RECORDING),
-        "alignment_recording": str(folder / ALIGNMENT_RECORDING),
+        "alignment_recording": str(alignment) if alignment.exists() else None,
         "frames": len(scene),
         "pairs": said["pairs"]["count"],
         "alignment": said["alignment"],
@@ -48,6 +48,7 @@ def scene_lines(scene: Scene, folder: Path, *, more: Sequence[str] = ()) -> list
     report = scene_report(scene, folder)
     seconds = report["seconds"]
     stages = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
+    shown = "; --alignment shows how it was aligned" if report["alignment_recording"] else ""
     graph = scene.manifest["pairs"]["graph"] or "as stored"
     return [
         f"input      {report['input']}",
@@ -57,5 +58,5 @@ def scene_lines(scene: Scene, folder: Path, *, more: Sequence[str] = ()) -> list
         f"seconds    {sum(seconds.values()):.1f} ({stages})",
         *more,
         f"scene      {folder}",
-        f"recording  {report['recording']} (stereo4d view {folder}; --alignment shows how it was aligned)",
+        f"recording  {report['recording']} (stereo4d view {folder}{shown})",
     ]

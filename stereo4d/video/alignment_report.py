@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -89,8 +88,8 @@ def _known_lines(name: str, known: Mapping[str, Any]) -> list[str]:
     hard = known["weight"] == "hard"
     lines = [f"known      {name} ({known['path']}), " + ("held" if hard else f"weight {known['weight']:g}")]
     for measure, residual in known["residuals"].items():
-        answer, pairs = _spread_words(residual["answer"]), _spread_words(residual["pairs"])
-        lines.append(f"           {measure}, {residual['unit']}: answer off by {answer}; pairs alone by {pairs}")
+        answer, pairs = _off_by(residual["answer"]), _off_by(residual["pairs"])
+        lines.append(f"           {measure}, {residual['unit']}: the answer {answer}, the pairs alone {pairs}")
     return lines
 
 
@@ -113,7 +112,7 @@ def _spread(values: tuple[float, ...], residual: KnownResidual, clip: Clip) -> d
     return {"median": float(np.nanmedian(array)), "worst": float(array[worst]), "worst_frame": frame}
 
 
-def _spread_words(spread: Mapping[str, Any] | None) -> str:
-    if spread is None or math.isnan(spread["median"]):
-        return "nobody knows what"
-    return f"{spread['median']:.3g} (worst {spread['worst']:.3g}, frame {spread['worst_frame']})"
+def _off_by(spread: Mapping[str, Any] | None) -> str:
+    if spread is None:
+        return "say nothing"
+    return f"off by {spread['median']:.3g} (at worst {spread['worst']:.3g}, frame {spread['worst_frame']})"

@@ -66,20 +66,22 @@ def assemble(clip: Clip, aligned: Aligned, known: KnownFiles) -> Scene:
 
 
 def record(scene: Scene, aligned: Aligned, workspace: Workspace, progress: Progress) -> None:
-    """Write the recordings that the viewer shows: of the scene, and of how it was aligned."""
+    """Write the recordings that the viewer shows: of the scene, and of how it was aligned, if the solver showed it."""
     viewer = load_viewer()
     with workspace.stage("recording"), progress.stage("recording", 2, "file") as stage:
         viewer.write(scene, workspace.unfinished / RECORDING)
         stage.advance()
-        viewer.write_alignment(aligned.steps, workspace.unfinished / ALIGNMENT_RECORDING, rgb=scene.rgb)
+        if aligned.steps:
+            viewer.write_alignment(aligned.steps, workspace.unfinished / ALIGNMENT_RECORDING, rgb=scene.rgb)
         stage.advance()
 
 
 def finish(scene: Scene, workspace: Workspace) -> Scene:
     """Put everything in its place, manifest last, and open what was written."""
     workspace.clear_old_scene()
-    for name in (RECORDING, ALIGNMENT_RECORDING):
-        (workspace.unfinished / name).replace(workspace.folder / name)
+    for recording in (workspace.unfinished / RECORDING, workspace.unfinished / ALIGNMENT_RECORDING):
+        if recording.exists():
+            recording.replace(workspace.folder / recording.name)
     scene.save(workspace.folder)
     workspace.finish()
     return Scene.load(workspace.folder)

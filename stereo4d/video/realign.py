@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from stereo4d import __version__
 from stereo4d.errors import AlignmentError, GraphError, OutputError, ShapeError
 from stereo4d.network.precision import resolve_device
@@ -54,7 +56,7 @@ def align_stored(
         stored = open_pairs(entries)
         check_apart(stored, Path(out))
         known = load_known(options.known, FrameGeometry.of(stored.clip))
-        provenance = provenance_of(stored, options)
+        provenance = provenance_of(stored, options, device)
         workspace = Workspace(Path(out), provenance.sections["settings"], overwrite=overwrite)
         with workspace.stage("alignment"):
             try:
@@ -83,7 +85,7 @@ def check_apart(stored: StoredPairs, out: Path) -> None:
             raise OutputError(f"{path}: lies in --out {out}, which is written anew; choose another --out")
 
 
-def provenance_of(stored: StoredPairs, options: StoredOptions) -> Provenance:
+def provenance_of(stored: StoredPairs, options: StoredOptions, device: torch.device) -> Provenance:
     """What an alignment of stored pairs is made from, and how; what is known of the network is passed on."""
     digest = sha256(Source(stored.label, stored.paths))
     origin = stored.origin or {}
@@ -97,6 +99,6 @@ def provenance_of(stored: StoredPairs, options: StoredOptions) -> Provenance:
     sections = {
         "input": {**source, "made_from": origin.get("input")},
         "weights": origin.get("weights"),
-        "settings": {**settings, "device": options.device},
+        "settings": {**settings, "device": str(device)},
     }
     return Provenance(sections, options.graph, options.known)
