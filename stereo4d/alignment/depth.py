@@ -1,8 +1,8 @@
 """Depth in closed form: with cameras and pair similarities given, every pixel's depth stands alone.
 
-The residual of one pixel against one pair is an affine function of the pixel's depth, so its length is
-``sqrt(A (depth - foot)^2 + offset^2)``: the foot of the perpendicular from the pair's point onto the pixel's ray, and
-the distance of the point from the ray. Minimising the weighted sum over pairs is convex in the depth.
+The residual of one pixel against one pair is an affine function of the pixel's depth; with ``reach`` the distance along
+the ray, its length is ``sqrt((reach - foot)^2 + offset^2)``: the foot of the perpendicular from the pair's point onto the
+ray, and the distance of the point from the ray. Minimising the weighted sum over pairs is convex in the depth.
 
 Coordinates come first here, (..., 3, P): sums over an axis of three are several times faster that way.
 """
@@ -41,16 +41,21 @@ class Feet:
     """Where the points of K pairs stand with regard to the rays of P pixels."""
 
     foot: Tensor
-    """(K, P) depth of the point on the ray that is closest to the pair's point."""
+    """(K, P) how far along the ray the point of the ray lies that is closest to the pair's point."""
     offset_squared: Tensor
     """(K, P) squared distance of the pair's point from the ray."""
-    ray_squared: Tensor
-    """(K, P) or (P,): squared length of the ray at depth one."""
+    ray_length: Tensor
+    """(K, P) or (P,): length of the ray at depth one."""
 
     def distance(self, depth: Tensor) -> Tensor:
         """(K, P) distances between the pairs' points and the points of the rays at depth (P,) or (K, P)."""
-        along = (depth - self.foot).square_().mul_(self.ray_squared)
-        return along.add_(self.offset_squared).sqrt_()
+        away = self.foot - depth * self.ray_length
+        return torch.addcmul(self.offset_squared, away, away).sqrt_()
+
+    def reweighted(self, weight: Tensor, reach: Tensor, floor: float) -> Tensor:
+        """(K, P) weights over distances, those below the floor taken for the floor; (P,) or (K, P) ``reach``."""
+        away = self.foot - reach
+        return torch.addcmul(self.offset_squared, away, away).clamp_(min=floor * floor).rsqrt_().mul_(weight)
 
 
 def ray_directions(pixels: Tensor, intrinsics: Tensor, rotation: Tensor) -> Tensor:
@@ -73,10 +78,11 @@ def feet(relative: Tensor, direction: Tensor) -> Feet:
         relative: (K, 3, P) the pairs' points as seen from the camera's centre, in world axes.
         direction: (K, 3, P) or (3, P), of the rays, likewise.
     """
-    ray_squared = (direction * direction).sum(-2)
-    foot = (relative * direction).sum(-2) / ray_squared
-    aside = relative - foot[..., None, :] * direction
-    return Feet(foot, aside.square_().sum(-2), ray_squared)
+    ray_length = (direction * direction).sum(-2).sqrt_()
+    unit = direction / ray_length[..., None, :]
+    foot = (relative * unit).sum(-2)
+    aside = relative - foot[..., None, :] * unit
+    return Feet(foot, aside.square_().sum(-2), ray_length)
 
 
 def best_depth(
@@ -96,16 +102,18 @@ def best_depth(
         (P,) depth, at least ``floor``.
     """
     weight = weight + 1e-12
-    depth = (weight * seen.foot).sum(0) / weight.sum(0) if start is None else start
+    # Along the ray, where the sum over pairs is simplest; depth is that over the ray's length.
+    reach = (weight * seen.foot).sum(0) / weight.sum(0) if start is None else start * seen.ray_length
     for _ in range(rounds):
-        robust = weight / seen.distance(depth).clamp_(min=floor)
-        above, below = (robust * seen.foot).sum(0), robust.sum(0)
+        robust = seen.reweighted(weight, reach, floor)
+        below = robust.sum(0)
+        above = robust.mul_(seen.foot).sum(0)
         if known is not None and known.weight is not None:
-            pull = known_pull(known, depth, floor)
-            above, below = above + pull * known.depth, below + pull
-        depth = above / below
+            pull = known_pull(known, reach / seen.ray_length, floor) / seen.ray_length.square()
+            above, below = above + pull * known.depth * seen.ray_length, below + pull
+        reach = above / below
     # The sum is convex in the depth: where its minimum lies behind the camera, the closest depth allowed is the best.
-    depth = depth.clamp(min=floor)
+    depth = (reach / seen.ray_length).clamp(min=floor)
     return depth if known is None else torch.where(known.held(), known.depth.clamp(min=floor), depth)
 
 

@@ -240,16 +240,18 @@ def grouped_depth(
 ) -> Tensor:
     """``best_depth`` of several frames together: (o, P) observations of (n, P) cells, ``sums`` (n, o)."""
     weight = weight + 1e-12
-    depth = (sums @ (weight * seen.foot)) / (sums @ weight) if start is None else start
+    first = torch.searchsorted(local, torch.arange(len(sums), device=local.device))
+    length = seen.ray_length[first]  # (n, P), the same for all observations of a frame
+    reach = (sums @ (weight * seen.foot)) / (sums @ weight) if start is None else start * length
     for _ in range(_FIRST_DEPTH_ROUNDS if start is None else _DEPTH_ROUNDS):
-        robust = weight / seen.distance(depth[local]).clamp_(min=floor)
+        robust = seen.reweighted(weight, reach[local], floor)
         below = sums @ robust
         above = sums @ robust.mul_(seen.foot)
         if known is not None and known.weight is not None:
-            pull = known_pull(known, depth, floor)
-            above, below = above + pull * known.depth, below + pull
-        depth = above / below
-    depth = depth.clamp(min=floor)
+            pull = known_pull(known, reach / length, floor) / length.square()
+            above, below = above + pull * known.depth * length, below + pull
+        reach = above / below
+    depth = (reach / length).clamp(min=floor)
     return depth if known is None else torch.where(known.held(), known.depth.clamp(min=floor), depth)
 
 

@@ -247,14 +247,15 @@ def components(edges: Tensor, num_frames: int) -> list[list[int]]:
 
 
 def _check_values(problem: AlignmentProblem) -> None:
-    for side in (0, 1):
-        finite, sure = [], []
-        for pairs in problem.batches():
-            confidence = problem.confidence(side, pairs)
-            finite.append(torch.isfinite(problem.points(side, pairs)).flatten(1).all(1))
-            sure.append((torch.isfinite(confidence) & (confidence >= 1)).flatten(1).all(1))
-        _name_the_edge(problem, torch.cat(finite), f"pointmap{side} holds NaN or infinity")
-        _name_the_edge(problem, torch.cat(sure), f"confidence{side} must be finite and at least 1")
+    told = problem.prediction
+    for side, (points, confidence) in enumerate(
+        ((told.pointmap0, told.confidence0), (told.pointmap1, told.confidence1))
+    ):
+        # The extremes of a row are NaN if anything in it is; reading them is many times faster than looking at each.
+        low, high = points.flatten(1).aminmax(dim=1)
+        _name_the_edge(problem, (low.isfinite() & high.isfinite()), f"pointmap{side} holds NaN or infinity")
+        low, high = confidence.flatten(1).aminmax(dim=1)
+        _name_the_edge(problem, (low >= 1) & high.isfinite(), f"confidence{side} must be finite and at least 1")
 
 
 def _name_the_edge(problem: AlignmentProblem, good: Tensor, complaint: str) -> None:

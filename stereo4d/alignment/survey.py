@@ -14,7 +14,7 @@ SURVEYED_PIXELS = 1200
 
 
 class Survey:
-    """A grid of pixels of every pair: float64 points (E, P, 3) of both views, and confidences (E, P), zero where masked.
+    """A grid of pixels of every pair: of both views (E, P, 3) float64 points and (E, P) confidences, zero where masked.
 
     ``pixels`` (P, 2) says where they are, ``ignored`` (N, P) where masks leave nothing."""
 

@@ -16,6 +16,7 @@ from stereo4d.evaluation.metrics import (
     relative_poses,
     rotation_error,
 )
+from stereo4d.geometry.camera import pinhole, unproject
 from stereo4d.geometry.rigid import invert, rotation_from_vector, transform_points
 from stereo4d.types import PairPrediction
 from tests.worlds import predict, problem_of, render, smooth_cameras
@@ -208,6 +209,21 @@ def test_a_camera_that_does_not_really_travel_gives_a_result(path, noise):
     centres = result.cam2world[:, :3, 3].double() / unit
     assert (centres - world.cam2world[:, :3, 3]).norm(dim=-1).max() < (0.002 if noise == 0 else 0.15)
     assert result.intrinsics[0, 0, 0].item() == pytest.approx(world.focal[0].item(), rel=0.03)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_a_plane_gives_a_result(noise):
+    cameras = smooth_cameras(5)
+    focal = torch.full((5,), 20.0).double()
+    world = render(cameras, focal, 18, 24)
+    rays = unproject(torch.ones(5, 18, 24).double(), pinhole(focal, 18, 24))
+    direction = transform_points(torch.cat([cameras[:, :, :3], torch.eye(4).double()[:, 3:].expand(5, 4, 1)], 2), rays)
+    # z = 4 everywhere
+    world = replace(world, depth=(4 - cameras[:, 2, 3])[:, None, None] / direction[..., 2])
+    edges = problem_of(5)[1].edges
+    result = align(AlignmentProblem(edges, predict(world, edges, noise=noise), 5))
+    assert all_finite(result)
+    assert depth_errors(result.depth.double()[None], world.depth[None]).abs_rel < (1e-3 if noise == 0 else 0.03)
 
 
 @pytest.mark.parametrize("edges", [[[0, 0]], [[0, 0], [0, 0]]])

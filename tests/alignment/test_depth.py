@@ -21,7 +21,7 @@ def test_rays_point_through_their_pixels():
 def test_a_point_on_the_ray_is_its_own_foot():
     direction = rays(2, 3)
     dropped = feet(3 * direction[None], direction)
-    torch.testing.assert_close(dropped.foot, torch.full((1, 6), 3.0))
+    torch.testing.assert_close(dropped.foot, 3 * direction.norm(dim=0)[None])
     torch.testing.assert_close(dropped.distance(torch.full((6,), 3.0)), torch.zeros(1, 6), atol=1e-6, rtol=0)
 
 
