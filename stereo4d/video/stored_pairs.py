@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,12 @@ _FRAME_SHAPES: dict[str, tuple[str, tuple[str | int, ...]]] = {
     "frame_indices": ("i8", ("N",)),
     "original_sizes": ("i8", ("N", 2)),
     "pixel_maps": ("f8", ("N", 4)),
+}
+_FRAME_RULES: dict[str, tuple[Callable[[np.ndarray], Any], str]] = {
+    "times": (lambda t: np.isfinite(t).all() and (np.diff(t) > 0).all(), "finite and rise from frame to frame"),
+    "frame_indices": (lambda i: (i >= 0).all() and (np.diff(i) > 0).all(), "0 or above and rise from frame to frame"),
+    "original_sizes": (lambda s: (s > 0).all(), "above 0"),
+    "pixel_maps": (lambda m: np.isfinite(m).all() and (m[:, :2] > 0).all(), "finite, with scales above 0"),
 }
 _GREY = 128
 
@@ -103,6 +109,8 @@ def open_pairs(entries: Sequence[str]) -> StoredPairs:
     edges = np.concatenate([map_arrays(path)["edges"] for path in paths])
     if not len(edges):
         raise InputError(f"{label}: holds no pairs (edges is empty)")
+    if not sizes["H"] * sizes["W"]:
+        raise InputError(f"{label}: its pairs are of images of {sizes['H']} x {sizes['W']} pixels, which show nothing")
     clip = _clip(_frame_arrays(paths, label), edges, sizes, label)
     return StoredPairs(label, paths, torch.from_numpy(edges), clip, _origin(paths[0]))
 
@@ -130,7 +138,7 @@ def _check(
     for name, (dtype, letters) in expected.items():
         if name not in arrays:
             raise InputError(f"{path}: lacks {name}; pair predictions are {', '.join(expected)}")
-        array = arrays[name]
+        array, told = arrays[name], dict(sizes)
         right = array.dtype.kind == "f" if dtype == "f" else array.dtype == np.dtype(dtype)
         fits = len(array.shape) == len(letters) and all(
             size == (letter if isinstance(letter, int) else sizes.setdefault(letter, size))
@@ -138,7 +146,7 @@ def _check(
         )
         if not right or not fits:
             kind = "floating" if dtype == "f" else str(np.dtype(dtype))
-            wanted = " x ".join(f"{sizes[x]}" if x in sizes else str(x) for x in letters)
+            wanted = " x ".join(str(told.get(str(letter), letter)) for letter in letters)
             shape = " x ".join(map(str, array.shape))
             raise InputError(f"{path}: {name} is {array.dtype} {shape}, must be {kind} {wanted}")
 
@@ -167,14 +175,15 @@ def _clip(told: Mapping[str, tuple[Path, np.ndarray]], edges: np.ndarray, sizes:
         sizes: H and W.
         label: for errors.
     """
-    for name, (path, array) in told.items():
+    for name in (name for name in _FRAME_SHAPES if name in told):
+        path, array = told[name]
         _check(path, {name: array}, {name: _FRAME_SHAPES[name]}, sizes)
     count = sizes.get("N", int(edges.max()) + 1)
     if edges.min() < 0 or edges.max() >= count:
         raise InputError(f"{label}: edges name frames {edges.min()} to {edges.max()}, but there are 0 to {count - 1}")
-    for name in ("times", "frame_indices"):
-        if name in told and not (np.isfinite(told[name][1]).all() and (np.diff(told[name][1]) > 0).all()):
-            raise InputError(f"{told[name][0]}: {name} must be finite and rise from frame to frame")
+    for name, (good, rule) in _FRAME_RULES.items():
+        if name in told and not good(told[name][1]):
+            raise InputError(f"{told[name][0]}: {name} must be {rule}")
     if "times" not in told:
         log.warning("%s: no times are stored; frames are taken to be one second apart", label)
     height, width = sizes["H"], sizes["W"]

@@ -67,7 +67,7 @@ def check_failure(process: subprocess.CompletedProcess, *said: str, code: int = 
 
 def check_nothing_whole(out: Path) -> None:
     """No file in the folder, or above it, could be taken for a result."""
-    for name in (MANIFEST_FILE, SCENE_FILE, "scene.rrd", "trajectory.txt", "pairs"):
+    for name in (MANIFEST_FILE, SCENE_FILE, "scene.rrd", "alignment.rrd", "trajectory.txt", "pairs"):
         assert not (out / name).exists(), name
     assert not [entry for entry in (out.iterdir() if out.exists() else []) if not entry.name.startswith(".")]
 
