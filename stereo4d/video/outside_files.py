@@ -112,7 +112,11 @@ def read_number_rows(path: Path) -> NumberRows:
             comments.append(comment.strip())
         if not words.strip():
             continue
-        rows.append([_number(word, path, number) for word in words.split()])
+        try:
+            rows.append([float(word) for word in words.split()])
+        except ValueError:
+            wrong = next(word for word in words.split() if not _is_number(word))
+            raise InputError(f"{path}: line {number}: {wrong[:40]!r} is not a number; part numbers by blanks") from None
         lines.append(number)
         if len(rows[-1]) != len(rows[0]):
             raise InputError(
@@ -121,7 +125,13 @@ def read_number_rows(path: Path) -> NumberRows:
             )
     if not rows:
         raise InputError(f"{path}: there are no numbers in it, only comments and empty lines")
-    return NumberRows(np.array(rows, np.float64), tuple(lines), tuple(comments))
+    numbers = np.array(rows, np.float64)
+    if not (finite := np.isfinite(numbers)).all():
+        row, column = np.argwhere(~finite)[0]
+        raise InputError(
+            f"{path}: line {lines[row]}: {numbers[row, column]:g} cannot be used; leave out the line, or mend it"
+        )
+    return NumberRows(numbers, tuple(lines), tuple(comments))
 
 
 def read_json(path: Path) -> Any:
@@ -230,14 +240,12 @@ def _of_numbers(array: np.ndarray, what: str) -> np.ndarray:
     return array
 
 
-def _number(word: str, path: Path, line: int) -> float:
+def _is_number(word: str) -> bool:
     try:
-        value = float(word)
+        float(word)
     except ValueError:
-        raise InputError(f"{path}: line {line}: {word[:40]!r} is not a number; part numbers by blanks") from None
-    if not math.isfinite(value):
-        raise InputError(f"{path}: line {line}: {word} cannot be used; leave out the line, or mend it")
-    return value
+        return False
+    return True
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
