@@ -1,8 +1,8 @@
 """Depth in closed form: with cameras and pair similarities given, every pixel's depth stands alone.
 
-The residual of one pixel against one pair is an affine function of the pixel's depth; with ``reach`` the distance along
-the ray, its length is ``sqrt((reach - foot)^2 + offset^2)``: the foot of the perpendicular from the pair's point onto the
-ray, and the distance of the point from the ray. Minimising the weighted sum over pairs is convex in the depth.
+The residual of one pixel against one pair is an affine function of the pixel's depth. With ``reach`` the distance along
+the ray its length is ``sqrt((reach - foot)^2 + offset^2)``: the foot of the perpendicular from the pair's point onto
+the ray, and the distance of the point from the ray. Minimising the weighted sum over pairs is convex in the depth.
 
 Coordinates come first here, (..., 3, P): sums over an axis of three are several times faster that way.
 """
@@ -210,6 +210,6 @@ def measured(problem: AlignmentProblem, frame: int, region: Region) -> Measured 
     given = problem.known.depths
     if given is None or not bool((given.frames == frame).any()):
         return None
-    depth = given.depth[int((given.frames == frame).nonzero()[0, 0])][region].flatten().float()
+    depth = given.depth[int((given.frames == frame).nonzero()[0, 0])][region].flatten().to(problem.edges.device).float()
     depth = torch.where((depth > 0) & torch.isfinite(depth), depth, 0.0)
     return Measured(depth, None if given.weight == HARD else torch.full_like(depth, given.weight))

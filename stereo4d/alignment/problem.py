@@ -199,6 +199,8 @@ def _check_shapes(problem: AlignmentProblem) -> None:
     told, edges = problem.prediction, problem.edges
     if edges.ndim != 2 or edges.shape[1] != 2 or edges.dtype != torch.int64:
         raise ShapeError(f"edges must be (E, 2) int64, got {tuple(edges.shape)} {edges.dtype}")
+    if edges.device != told.pointmap0.device:
+        raise ShapeError(f"edges are on {edges.device}, predictions on {told.pointmap0.device}; move them together")
     pairs = len(edges) if problem.rows is None else len(told.confidence0)
     expected = (pairs, *told.confidence0.shape[1:])
     shapes = {

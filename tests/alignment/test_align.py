@@ -282,6 +282,21 @@ def test_progress_is_told_after_every_step():
     assert all(0 < done <= most for done, most, _ in told)
 
 
+def test_every_state_is_shown_with_its_cameras_and_residuals():
+    _, problem = problem_of(4, 24, 32, noise=0.02)
+    shown = []
+    solver = ReweightedLeastSquares(levels=(Level(cells=48, tolerance=1e-3), Level(cells=200, tolerance=1e-5)))
+    result = align(problem, watch=shown.append, solver=solver)
+    assert [step.loss for step in shown] == [loss for level in result.losses for loss in level]
+    assert [step.level for step in shown] == [0] * len(result.losses[0]) + [1] * len(result.losses[1])
+    assert shown[0].residual.shape == (4, 6, 8)
+    assert shown[-1].residual.shape == (4, 12, 16)
+    assert torch.equal(shown[-1].cam2world, result.cam2world)
+    assert torch.equal(shown[-1].intrinsics, result.intrinsics)
+    assert all(bool(torch.isfinite(step.residual).all()) for step in shown)
+    assert 0 < shown[-1].residual.mean() < 0.05
+
+
 def test_the_confidence_of_a_pixel_is_the_best_that_any_pair_gave():
     _, problem = problem_of(4)
     told = problem.prediction
