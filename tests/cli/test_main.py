@@ -1,18 +1,20 @@
 """The frame around all commands: light, one line on failure, exit codes that mean something."""
 
 import json
+import math
 import os
 import resource
 import subprocess
 import sys
 from argparse import ArgumentError
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from stereo4d import __version__
-from stereo4d.cli.common import failure, run_command
+from stereo4d.cli.common import build_parser, failure, one_line, run_command
 from stereo4d.cli.main import COMMANDS, main
 from stereo4d.errors import InputError, UsageError
 
@@ -49,7 +51,7 @@ def last_line(text: str) -> str:
     return text.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize("argument", ["--help", "--version", "reconstruct"])
+@pytest.mark.parametrize("argument", ["--help", "--version", "reconstruct", "align"])
 def test_help_is_quick_and_imports_no_torch(argument):
     argv = [argument] if argument.startswith("--") else [argument, "--help"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -117,6 +119,64 @@ def test_a_signature_becomes_a_command_line():
     assert run_command(sample, argv, "sample") == 0
     expected = {"image": "a.png", "out": Path("x"), "max_frames": 3, "kind": "b", "dry_run": True, "names": ["p", "q"]}
     assert seen == expected
+
+
+@dataclass(frozen=True)
+class Inner:
+    """Options of options."""
+
+    weight: float = math.inf
+    """How much."""
+    strict: bool = False
+    """Mind ``everything``."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Options that commands share."""
+
+    graph: str | None = None
+    """Which pairs, 50% of them."""
+    inner: Inner = field(default_factory=Inner)
+    """The rest."""
+
+    def __post_init__(self) -> None:
+        if self.graph == "none":
+            raise UsageError("--graph none: name one")
+
+
+def grouped(image: str, *, options: Group, quiet: bool = False) -> None:
+    """Do something else.
+
+    Args:
+        image: which.
+        options: how.
+        quiet: say nothing.
+    """
+    seen.update(image=image, options=options, quiet=quiet)
+
+
+def test_a_group_of_options_is_given_as_its_options():
+    argv = ["a.png", "--graph", "complete", "--weight", "2.5", "--strict", "--quiet"]
+    assert run_command(grouped, argv, "grouped") == 0
+    assert seen["options"] == Group("complete", Inner(2.5, True))
+    assert run_command(grouped, ["a.png"], "grouped") == 0
+    assert seen["options"] == Group()
+
+
+def test_a_groups_options_have_their_help_and_their_errors(tmp_path):
+    text = one_line(build_parser(grouped, "grouped").format_help())
+    assert "Which pairs, 50% of them." in text
+    assert "Mind everything." in text
+    assert "--options" not in text
+    assert "--inner" not in text
+    with pytest.raises(UsageError, match="--weight: 'much' is not of type float"):
+        run_command(grouped, ["a.png", "--weight", "much"], "grouped")
+    with pytest.raises(UsageError, match="--graph none: name one"):
+        run_command(grouped, ["a.png", "--graph", "none"], "grouped")
+    (tmp_path / "options.yaml").write_text("weight: 3.5\n")
+    run_command(grouped, ["a.png", "--config", str(tmp_path / "options.yaml")], "grouped")
+    assert seen["options"].inner.weight == 3.5
 
 
 def test_options_can_come_from_a_file_and_later_ones_win(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stereo4d import Scene, reconstruct
+from stereo4d import AlignmentOptions, KnownFiles, Scene, reconstruct
 from stereo4d.errors import GraphError, InputError, OutputError
 from stereo4d.scene_files import MANIFEST_FILE
 from stereo4d.storage import map_arrays
@@ -14,6 +14,9 @@ from stereo4d.video import pipeline
 from stereo4d.video.workspace import UNFINISHED
 from tests.clips import picture, write_clip
 from tests.tiny_weights import write_tiny_weights
+
+SIDEWAYS = np.eye(4)[:, :1] * np.eye(4)[3]
+"""A step of one unit along x, added to a pose."""
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +152,52 @@ def test_a_finished_scene_is_not_overwritten_unasked(finished, clip, weights):
     with pytest.raises(OutputError, match="finished scene"):
         reconstruct(clip, finished, weights=weights, stride=2)
     assert (finished / MANIFEST_FILE).read_bytes() == before
+
+
+def test_an_interrupted_run_may_be_aligned_otherwise_and_keeps_its_predictions(clip, weights, tmp_path, monkeypatch):
+    settings = {"weights": weights, "stride": 2, "graph": "swin-1-noncyclic"}
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "align_pairs", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            reconstruct(clip, tmp_path / "out", **settings)
+    np.save(tmp_path / "poses.npy", np.tile(np.eye(4), (4, 1, 1)) + np.arange(4)[:, None, None] * SIDEWAYS)
+    monkeypatch.setattr(pipeline, "load_model", interrupt)  # must not be needed again
+    known, alignment = KnownFiles(poses=str(tmp_path / "poses.npy")), AlignmentOptions(per_frame_focal=True)
+    scene = reconstruct(clip, tmp_path / "out", **settings, known=known, alignment=alignment)
+    assert scene.manifest["stages"]["predictions"]["reused"]
+    assert scene.manifest["settings"]["alignment"]["per_frame_focal"]
+    assert scene.cam2world[:, 0, 3] == pytest.approx([0, 1, 2, 3], abs=1e-5)
+    assert scene.scale == "given (poses.npy)"
+
+
+def test_a_graph_by_likeness_joins_frames_that_look_alike(weights, tmp_path):
+    there = [picture(4 * i, 60, 80) for i in range(4)]
+    path = write_clip(tmp_path / "clip.mp4", [*there, *there[::-1]])
+    scene = reconstruct(path, tmp_path / "out", weights=weights, graph="retrieval-1-1")
+    edges = set(map(tuple, map_arrays(tmp_path / "out" / "pairs" / "pairs-00000.safetensors")["edges"].tolist()))
+    assert {(i, 7 - i) for i in range(8)} <= edges
+    assert scene.manifest["pairs"] == {"graph": "retrieval-1-1", "count": len(edges)}
+    assert len(edges) < 8 * 7
+
+
+def test_a_graph_by_likeness_stays_the_same_when_a_run_is_taken_up_again(clip, weights, tmp_path, monkeypatch):
+    settings = {"weights": weights, "graph": "retrieval-2-2"}
+    whole = reconstruct(clip, tmp_path / "whole", **settings)
+
+    def some(network, clip, edges, **keywords):
+        yield from list(predict_pairs(network, clip, edges[:6], batch_size=6))
+        raise KeyboardInterrupt
+
+    predict_pairs = pipeline.predict_pairs
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "predict_pairs", some)
+        patch.setattr(pipeline.ShardWriter.__init__, "__kwdefaults__", {"exact": False, "shard_bytes": 1})
+        with pytest.raises(KeyboardInterrupt):
+            reconstruct(clip, tmp_path / "out", **settings)
+    monkeypatch.setattr(pipeline, "frame_similarity", interrupt)  # known from the first time
+    again = reconstruct(clip, tmp_path / "out", **settings)
+    assert again.manifest["pairs"] == whole.manifest["pairs"]
+    assert again.cam2world == pytest.approx(whole.cam2world, abs=1e-4)
 
 
 def test_exact_keeps_predictions_in_float32(clip, weights, tmp_path):

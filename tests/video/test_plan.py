@@ -1,5 +1,6 @@
 """What a run will take is counted, and said before a weight is read."""
 
+import pytest
 import torch
 
 from stereo4d.network.weights import empty_network
@@ -37,6 +38,14 @@ def test_pair_predictions_dominate_the_disk_and_double_when_exact():
     predictions = 48 * 2 * 48 * 64 * 4 * 2
     assert exact.disk_bytes - half.disk_bytes == predictions
     assert half.disk_bytes > predictions
+
+
+def test_a_graph_by_likeness_encodes_every_frame_once_more():
+    encoding, _ = count_gflop(empty_network(CONFIG), (48, 64))
+    known, found = plan(), plan(pairs_are_most=True)
+    assert found.network_gflop - known.network_gflop == pytest.approx(10 * encoding)
+    assert "pairs    48 at most" in "\n".join(found.lines())
+    assert "at most" not in "\n".join(known.lines())
 
 
 def test_more_frames_and_pairs_take_more_of_everything():
