@@ -1,7 +1,8 @@
 """Pictures of a scene as the viewer shows it: ``python docs/make_pictures.py SCENE --name demo``.
 
-Writes ``NAME.png`` (the cloud beside RGB, depth and confidence at one time) and ``NAME-times.png`` (the cloud at three
-times). Needs a Vulkan driver; a software one will do (Debian: mesa-vulkan-drivers).
+Writes ``NAME.png`` (the cloud beside RGB, depth and confidence at one time), ``NAME-times.png`` (the cloud at three
+times) and, where the folder holds ``alignment.rrd``, ``NAME-alignment.png`` (the window after the last iteration, and
+the cameras on their way there). Needs a Vulkan driver; a software one will do (Debian: mesa-vulkan-drivers).
 """
 
 from __future__ import annotations
@@ -12,16 +13,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageChops, ImageDraw
+from stereo4d_plugins.viewers.alignment_look import CAMERAS
 from stereo4d_plugins.viewers.rerun_process import HeadlessViewer
 
 from stereo4d import Scene
-from stereo4d.cli.view import find_recording
+from stereo4d.cli.view import find_alignment, find_recording
 from stereo4d.storage import atomic_file
 from stereo4d.viewing import load_viewer
 
 BACKGROUND = (10, 11, 15)
 GAP = 6
 LABELS = ("RGB", "depth", "confidence")
+WINDOW = (1280, 800)
+MENU_HEIGHT = 36
+ON_THE_WAY = 5  # iterations before the last that are shown
 LARGEST = 400_000  # bytes of a picture
 
 
@@ -32,8 +37,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "pictures")
     parser.add_argument("--name", default="demo")
     chosen = parser.parse_args()
-    scene = Scene.load(chosen.scene)
-    recording = find_recording(chosen.scene, load_viewer("rerun"))
+    viewer = load_viewer("rerun")
+    pictures = scene_pictures(Scene.load(chosen.scene), find_recording(chosen.scene, viewer))
+    if (chosen.scene / f"alignment{viewer.suffix}").is_file():
+        pictures |= {"-alignment": alignment_picture(find_alignment(chosen.scene, viewer))}
+    for suffix, picture in pictures.items():
+        print(save_small(picture, chosen.out / f"{chosen.name}{suffix}.png", width=1500 if "times" in suffix else 1200))
+
+
+def scene_pictures(scene: Scene, recording: Path) -> dict[str, Image.Image]:
+    """The cloud beside the images at one time, and the cloud at three times."""
     first, middle, last = (int(scene.frame_indices[i]) for i in (0, len(scene) // 2, -1))
     with HeadlessViewer(recording, size=(1600, 1200)) as viewer:
         clouds = []
@@ -41,18 +54,37 @@ def main() -> None:
             viewer.go_to(frame)
             clouds.append(shot(viewer, "4D"))
         images = trimmed([shot(viewer, name) for name in ("RGB", "Depth", "Confidence")])
-        problems = viewer.problems()
+        complain(viewer)
     start, end, cloud = trimmed(clouds, margin=30)
-    if problems:
-        raise SystemExit("the viewer complains: " + "; ".join(problems))
     overview = beside(cloud, [labelled(*pair) for pair in zip(images, LABELS, strict=True)])
     times = row([labelled(start, f"frame {first}"), labelled(cloud, f"frame {middle}"), labelled(end, f"frame {last}")])
-    print(save_small(overview, chosen.out / f"{chosen.name}.png", width=1200))
-    print(save_small(times, chosen.out / f"{chosen.name}-times.png", width=1500))
+    return {"": overview, "-times": times}
 
 
-def shot(viewer: HeadlessViewer, view: str) -> Image.Image:
-    """One view of the viewer."""
+def alignment_picture(recording: Path) -> Image.Image:
+    """The window after the last iteration, and beneath it the cameras at the start, on their way and at the end."""
+    with HeadlessViewer(recording, size=WINDOW) as viewer:
+        cameras = {}
+        last = viewer.go_to(None)
+        for iteration in sorted({*range(min(ON_THE_WAY, last)), last}):
+            viewer.go_to(iteration)
+            cameras[iteration] = shot(viewer, CAMERAS)
+        window = shot(viewer, None)
+        complain(viewer)
+    window = window.crop((0, round(MENU_HEIGHT * window.height / WINDOW[1]), *window.size))
+    width = (window.width - GAP * (len(cameras) - 1)) // len(cameras)
+    small = [scaled(view, width) for view in trimmed(list(cameras.values()), margin=30)]
+    return above(window, row([labelled(view, f"iteration {i}") for view, i in zip(small, cameras, strict=True)]))
+
+
+def complain(viewer: HeadlessViewer) -> None:
+    """End with what the views complain about, if anything."""
+    if problems := viewer.problems():
+        raise SystemExit("the viewer complains: " + "; ".join(problems))
+
+
+def shot(viewer: HeadlessViewer, view: str | None) -> Image.Image:
+    """One view of the viewer, or the whole window."""
     return Image.open(io.BytesIO(viewer.picture(view))).convert("RGB")
 
 
@@ -87,6 +119,19 @@ def beside(large: Image.Image, column: Sequence[Image.Image]) -> Image.Image:
     return canvas
 
 
+def scaled(picture: Image.Image, width: int) -> Image.Image:
+    """The picture as wide as asked for."""
+    return picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
+
+
+def above(upper: Image.Image, lower: Image.Image) -> Image.Image:
+    """Two pictures, one above the other."""
+    canvas = Image.new("RGB", (max(upper.width, lower.width), upper.height + GAP + lower.height), BACKGROUND)
+    canvas.paste(upper, (0, 0))
+    canvas.paste(lower, (0, upper.height + GAP))
+    return canvas
+
+
 def row(pictures: Sequence[Image.Image]) -> Image.Image:
     """Pictures of one height side by side."""
     width = sum(picture.width for picture in pictures) + GAP * (len(pictures) - 1)
@@ -115,7 +160,7 @@ def save_small(picture: Image.Image, path: Path, *, width: int) -> str:
         size = (width, round(picture.height * width / picture.width))
         small = picture.resize(size, Image.Resampling.LANCZOS)
         content = io.BytesIO()
-        small.quantize(256, dither=Image.Dither.NONE).save(content, "PNG", optimize=True)
+        small.quantize(256, dither=Image.Dither.NONE, kmeans=2).save(content, "PNG", optimize=True)
         if content.tell() <= LARGEST:
             break
         width = round(0.9 * width)

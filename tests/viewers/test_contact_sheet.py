@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from stereo4d_plugins.viewers.contact_sheet import GAP, UNKNOWN, ContactSheet, colored, percent
+from stereo4d_plugins.viewers.contact_sheet import GAP, UNKNOWN, ContactSheet, coarse, colored, percent
 
 
 def tile(sheet: ContactSheet, picture: np.ndarray, place: int) -> np.ndarray:
@@ -77,6 +77,19 @@ def test_a_frame_without_any_value_is_shown_all_the_same():
     picture = sheet.shares(values, 0.02)
     assert (tile(sheet, picture, 0) == UNKNOWN).all()
     assert not (tile(sheet, picture, 1) == UNKNOWN).all()
+
+
+def test_fine_grids_are_averaged_over_what_is_known_and_coarse_ones_are_left_alone():
+    values = np.arange(100.0 * 130).reshape(100, 130)
+    values[:3, :3] = np.nan
+    values[3, 3] = np.inf
+    means = coarse(values)
+    assert means.shape == (34, 44)  # blocks of 3 x 3, fewer at the ends
+    assert np.isnan(means[0, 0])
+    known = values[3:6, 3:6].ravel()[1:]
+    assert means[1, 1] == pytest.approx(known.mean())
+    assert means[33, 43] == values[99, 129]
+    np.testing.assert_array_equal(coarse(values[10:40, :50]), values[10:40, :50])
 
 
 @pytest.mark.parametrize(("share", "text"), [(0.01234, "1.2 %"), (0.5, "50 %"), (0.000123, "0.012 %"), (0, "0 %")])

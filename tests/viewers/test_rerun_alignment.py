@@ -16,14 +16,16 @@ import torch
 from PIL import Image
 from rerun.chunk import RrdReader
 from stereo4d_plugins.viewers import rerun_alignment, rerun_process
-from stereo4d_plugins.viewers.alignment_look import HALF_VIEW, AlignmentLook, blueprint, frustums
+from stereo4d_plugins.viewers.alignment_look import CAMERAS, HALF_VIEW, LOSS, AlignmentLook, blueprint, frustums
 from stereo4d_plugins.viewers.rerun_viewer import RerunViewer
 
+from stereo4d.alignment import align
 from stereo4d.alignment.watching import AlignmentStep
 from stereo4d.errors import OutputError, ShapeError, UsageError
 from stereo4d.geometry.rigid import rotation_from_vector
 from stereo4d.viewing import load_viewer
 from tests.alignment_steps import settling
+from tests.worlds import problem_of
 
 RGB = np.random.default_rng(0).integers(0, 255, (5, 32, 48, 3), dtype=np.uint8)
 
@@ -106,8 +108,22 @@ def test_each_level_has_its_own_loss_at_its_iterations(recording, steps):
         np.testing.assert_allclose([v[0] for _, v in logs], np.log10([v[0] for _, v in told]))
 
 
+def test_a_real_alignment_is_recorded_step_by_step_with_its_losses(tmp_path):
+    _, problem = problem_of(4, noise=0.01)
+    steps: list[AlignmentStep] = []
+    result = align(problem, watch=steps.append)
+    path = RerunViewer().write_alignment(steps, tmp_path / "a.rrd")
+    assert verify(path).returncode == 0
+    assert rerun_alignment.iterations(steps)[-1] == result.iterations
+    for level, losses in enumerate(result.losses):
+        told = rows(path, f"/loss/level_{level}", "Scalars:scalars")
+        assert [value for _, (value,) in told] == list(losses)
+    (centres,) = rows(path, "/world/path", "LineStrips3D:strips")[-1][1]
+    np.testing.assert_allclose(centres, result.cam2world[:, :3, 3], atol=1e-6)
+
+
 def test_curves_are_named_by_their_grid_of_pixels(recording):
-    for level, name in ((0, "coarse: 6 × 4 pixels a frame"), (1, "fine: 12 × 8 pixels a frame")):
+    for level, name in ((0, "coarse grid, 6 × 4"), (1, "fine grid, 12 × 8")):
         chunks = [
             chunk.to_record_batch() for chunk in RrdReader(recording).stream().filter(content=f"/loss/level_{level}")
         ]
@@ -228,8 +244,10 @@ def test_a_long_clip_gives_a_small_file_and_thousands_of_steps_a_bounded_one(tmp
     rgb = np.random.default_rng(0).integers(0, 255, (60, 288, 512, 3), dtype=np.uint8)
     path = RerunViewer().write_alignment(noisy, tmp_path / "long.rrd", rgb=rgb)
     assert path.stat().st_size < 2_000_000
-    many = RerunViewer().write_alignment(settling(coarse=500, fine=500), tmp_path / "many.rrd")
-    assert many.stat().st_size < 2_000_000
+    dense = torch.rand(5, 96, 144, generator=noise)
+    steps = [dataclasses.replace(step, residual=dense) for step in settling(coarse=500, fine=500)]
+    many = RerunViewer().write_alignment(steps, tmp_path / "many.rrd")
+    assert many.stat().st_size < 4_000_000
     assert len(rows(many, "/loss/level_0", "Scalars:scalars")) == 500
     shown = [i for i, _ in rows(many, "/residual", "EncodedImage:blob")]
     assert len(shown) == rerun_alignment.MOST_STATES
@@ -254,9 +272,7 @@ def test_a_picture_shows_the_iteration_asked_for(recording, tmp_path):
             pictures = {}
             for iteration in (0, None):
                 viewer.go_to(iteration)
-                shot = Image.open(
-                    io.BytesIO(viewer.picture("Cameras, first yellow to last red; grey: where they started"))
-                )
+                shot = Image.open(io.BytesIO(viewer.picture(CAMERAS)))
                 pictures[iteration] = np.asarray(shot.convert("RGB")).astype(int)
             names, problems = set(viewer.view_names()), viewer.problems()
             with pytest.raises(
@@ -268,7 +284,7 @@ def test_a_picture_shows_the_iteration_asked_for(recording, tmp_path):
             raise
         pytest.skip("this machine has no Vulkan driver, not even a software one")
     assert problems == []
-    assert {"Loss", "Focal (pixels)", "The same frames"} <= names
+    assert {LOSS, "Focal (pixels)", "The same frames"} <= names
     for picture in pictures.values():
         assert 0.002 < (picture.max(-1) > 90).mean() < 0.5
     assert (np.abs(pictures[0] - pictures[None]).max(-1) > 60).mean() > 0.002  # the cameras moved

@@ -15,6 +15,8 @@ from stereo4d_plugins.viewers.rerun_look import BACKGROUND, PATH_COLOR, distance
 if TYPE_CHECKING:
     from stereo4d.alignment.watching import AlignmentStep
 
+CAMERAS = "Cameras, first yellow to last red; grey: where they started"
+LOSS = "Loss by grid"
 FIRST_COLOR, LAST_COLOR = (255, 236, 140), (240, 70, 50)
 START_COLOR = (120, 125, 140)
 LEVEL_COLORS = ((95, 170, 255), PATH_COLOR, (120, 220, 140), (230, 120, 200))
@@ -59,10 +61,10 @@ class AlignmentLook:
     def level_name(self, level: int) -> str:
         """What a level's curve is called."""
         height, width = self.grids[level]
-        grid = f"{width} × {height} pixels a frame"
         if len(self.grids) == 1:
-            return grid
-        return f"{'coarse' if level == min(self.grids) else 'fine' if level == max(self.grids) else 'between'}: {grid}"
+            return f"grid of {width} × {height}"
+        rank = "coarse" if level == min(self.grids) else "fine" if level == max(self.grids) else "medium"
+        return f"{rank} grid, {width} × {height}"
 
     def level_color(self, level: int) -> tuple[int, int, int]:
         """The colour of a level's curve."""
@@ -106,14 +108,20 @@ def blueprint(steps: Sequence[AlignmentStep], look: AlignmentLook, *, with_rgb: 
     """The window: cameras on the left; loss, focal, residual images and frames on the right."""
     cameras = rrb.Spatial3DView(
         origin="/world",
-        name="Cameras, first yellow to last red; grey: where they started",
+        name=CAMERAS,
         background=list(BACKGROUND),
         line_grid=False,
         eye_controls=_eye(steps, look),
     )
+    losses = np.array([step.loss for step in steps])
+    logarithms = np.log10(losses[losses > 0])
     curves = rrb.Horizontal(
-        rrb.Tabs(_plot("/loss", "Loss"), _plot("/log10_loss", "log₁₀ loss"), active_tab=int(_spans_decades(steps))),
-        _plot("/focal", "Focal (pixels)", legend=False),
+        rrb.Tabs(
+            _plot("/loss", LOSS, _range_below_legend(losses)),
+            _plot("/log10_loss", "log₁₀ loss", _range_below_legend(logarithms)),
+            active_tab=int(len(logarithms) > 0 and float(np.ptp(logarithms)) > 2),
+        ),
+        _plot("/focal", "Focal (pixels)"),
     )
     sheets = [rrb.Spatial2DView(origin="/residual", name="Residual: how far points are from what the pairs say")]
     if with_rgb:
@@ -122,16 +130,17 @@ def blueprint(steps: Sequence[AlignmentStep], look: AlignmentLook, *, with_rgb: 
     return rrb.Blueprint(rrb.Horizontal(cameras, rrb.Vertical(curves, *sheets)), panel, collapse_panels=True)
 
 
-def _plot(origin: str, name: str, *, legend: bool = True) -> rrb.TimeSeriesView:
-    return rrb.TimeSeriesView(
-        origin=origin, name=name, plot_legend=rrb.PlotLegend(rrb.Corner2D.RightTop, visible=legend)
-    )
+def _plot(origin: str, name: str, legend_above: tuple[float, float] | None = None) -> rrb.TimeSeriesView:
+    axis = None if legend_above is None else rrb.ScalarAxis(range=legend_above)
+    legend = rrb.PlotLegend(rrb.Corner2D.RightTop, visible=legend_above is not None)
+    return rrb.TimeSeriesView(origin=origin, name=name, plot_legend=legend, axis_y=axis)
 
 
-def _spans_decades(steps: Sequence[AlignmentStep]) -> bool:
-    """Whether the loss falls so far that only its logarithm shows the end of the way."""
-    losses = np.array([step.loss for step in steps])
-    return bool(losses.min() > 0 and losses.max() > 100 * losses.min())
+def _range_below_legend(values: np.ndarray) -> tuple[float, float]:
+    """A range of the vertical axis that keeps the upper part of the plot free."""
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+    span = max(high - low, 1e-3 * abs(high), 1e-12)
+    return low - 0.06 * span, high + 0.55 * span
 
 
 def _camera_size(centres: np.ndarray) -> float:
@@ -150,7 +159,7 @@ def _residual_top(steps: Sequence[AlignmentStep]) -> float:
 
 def _high(residual: np.ndarray) -> float:
     known = residual[np.isfinite(residual)]
-    return float(np.quantile(known, 0.98)) if len(known) else 0.0
+    return float(np.quantile(known, 0.99)) if len(known) else 0.0
 
 
 def _eye(steps: Sequence[AlignmentStep], look: AlignmentLook) -> rrb.EyeControls3D:

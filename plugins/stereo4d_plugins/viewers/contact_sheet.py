@@ -14,6 +14,7 @@ UNKNOWN = (95, 95, 105)  # no value; no colour of the colour map
 TILE_AREA = 34_000  # pixels
 BEST_SHAPE = 2.4  # width over height of the whole
 GAP = 8
+MOST_CELLS = 2500  # of one frame; finer grids would only look like noise, and fill the file
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class ContactSheet:
         for i in self.frames:
             # Pixels stay visible as squares: the grid is part of what is shown.
             area = (self.tile[1], self.tile[0])
-            tiles.append(cv2.resize(colored(values[i], top), area, interpolation=cv2.INTER_NEAREST_EXACT))
+            tiles.append(cv2.resize(colored(coarse(values[i]), top), area, interpolation=cv2.INTER_NEAREST_EXACT))
             known = values[i][np.isfinite(values[i])]
             captions.append(f"frame {i}: {percent(float(np.median(known)))}" if len(known) else f"frame {i}")
         return np.concatenate([self._paste(tiles, captions), self._color_bar(top)])
@@ -124,6 +125,16 @@ def colored(values: np.ndarray, top: float) -> np.ndarray:
     colors = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
     colors[~known] = UNKNOWN
     return colors
+
+
+def coarse(values: np.ndarray) -> np.ndarray:
+    """Means of the known values in equal blocks of (h, w), at most ``MOST_CELLS`` of them; NaN where none is known."""
+    size = max(int(np.ceil((values.size / MOST_CELLS) ** 0.5)), 1)
+    padding = [(0, -length % size) for length in values.shape]
+    padded = np.pad(np.where(np.isfinite(values), values, np.nan), padding, constant_values=np.nan)
+    blocks = padded.reshape(padded.shape[0] // size, size, padded.shape[1] // size, size)
+    counts = np.isfinite(blocks).sum((1, 3))
+    return np.where(counts > 0, np.nansum(blocks, (1, 3)) / np.maximum(counts, 1), np.nan)
 
 
 def percent(share: float) -> str:

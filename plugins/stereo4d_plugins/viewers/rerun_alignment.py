@@ -36,7 +36,7 @@ def write_alignment(steps: Sequence[AlignmentStep], path: Path, *, rgb: np.ndarr
     layout = blueprint(steps, look, with_rgb=rgb is not None)
     # A name of its own, lest the viewer lay out scenes like alignments once it has shown one.
     with recording_file(path, layout, application="stereo4d alignment") as recording:
-        _log_static(recording, steps[0], look, rgb)
+        _log_static(recording, steps, look, rgb)
         for i, (iteration, step) in enumerate(zip(iterations(steps), steps, strict=True)):
             recording.set_time("iteration", sequence=iteration)
             _log_numbers(recording, step, look)
@@ -65,16 +65,18 @@ def _check(steps: Sequence[AlignmentStep], rgb: np.ndarray | None) -> None:
 
 
 def _log_static(
-    recording: rr.RecordingStream, start: AlignmentStep, look: AlignmentLook, rgb: np.ndarray | None
+    recording: rr.RecordingStream, steps: Sequence[AlignmentStep], look: AlignmentLook, rgb: np.ndarray | None
 ) -> None:
+    start = steps[0]
     recording.log("world", rr.ViewCoordinates.RDF, static=True)
-    recording.log("world/start", _path(start.cam2world[:, :3, 3].numpy(force=True), START_COLOR), static=True)
+    recording.log("world/start", _path(start.cam2world[:, :3, 3].numpy(force=True), START_COLOR, 1.2), static=True)
     for level in look.grids:
         for kind in ("loss", "log10_loss"):
             name, color = look.level_name(level), look.level_color(level)
-            lines = rr.SeriesLines(names=name, colors=[color], widths=2.0)
-            points = rr.SeriesPoints(names=name, colors=[color], marker_sizes=3.0, markers="circle")
-            recording.log(f"{kind}/level_{level}", lines, points, static=True)
+            style: list[rr.AsComponents] = [rr.SeriesLines(names=name, colors=[color], widths=2.0)]
+            if len(steps) <= MOST_STATES:  # more dots than that would run together
+                style.append(rr.SeriesPoints(names=name, colors=[color], marker_sizes=3.0, markers="circle"))
+            recording.log(f"{kind}/level_{level}", *style, static=True)
     if look.shared_focal:
         focals = rr.SeriesLines(names="focal", colors=[PATH_COLOR], widths=2.0)
     else:
@@ -101,7 +103,7 @@ def _log_cameras(recording: rr.RecordingStream, step: AlignmentStep, start: Alig
     colors = frame_colors(len(cam2world))
     recording.log("world/cameras", rr.LineStrips3D(lines, colors=colors, radii=rr.Radius.ui_points(0.8)))
     centres = cam2world[:, :3, 3]
-    recording.log("world/path", _path(centres, PATH_COLOR))
+    recording.log("world/path", _path(centres, PATH_COLOR, 1.8))
     moved = np.stack([start.cam2world[:, :3, 3].numpy(force=True), centres], axis=1)
     recording.log("world/moved", rr.LineStrips3D(moved, colors=[START_COLOR], radii=rr.Radius.ui_points(0.6)))
     ends = sorted({0, len(centres) - 1})
@@ -110,12 +112,12 @@ def _log_cameras(recording: rr.RecordingStream, step: AlignmentStep, start: Alig
     recording.log("world/ends", dots)
 
 
-def _path(centres: np.ndarray, color: tuple[int, int, int]) -> rr.LineStrips3D:
-    return rr.LineStrips3D([centres], colors=[color], radii=rr.Radius.ui_points(1.8))
+def _path(centres: np.ndarray, color: tuple[int, int, int], radius: float) -> rr.LineStrips3D:
+    return rr.LineStrips3D([centres], colors=[color], radii=rr.Radius.ui_points(radius))
 
 
 def _png(image: np.ndarray) -> rr.EncodedImage:
     """A palette loses nothing that an eye could see, at half the size; JPEG would smear the squares of the grid."""
     content = io.BytesIO()
-    Image.fromarray(image).quantize(256, dither=Image.Dither.NONE).save(content, "PNG", optimize=True)
+    Image.fromarray(image).quantize(256, dither=Image.Dither.NONE).save(content, "PNG")
     return rr.EncodedImage(contents=content.getvalue(), media_type="image/png")

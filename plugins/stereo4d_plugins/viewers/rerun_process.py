@@ -149,8 +149,8 @@ class HeadlessViewer:
     ) -> None:
         self._running.close()
 
-    def go_to(self, moment: int | None) -> None:
-        """Show one frame index of the input or, of an alignment, one iteration.
+    def go_to(self, moment: int | None) -> int:
+        """Show one frame index of the input or, of an alignment, one iteration, and return which.
 
         Args:
             moment: which; None takes the frame in the middle, or the last iteration.
@@ -171,6 +171,7 @@ class HeadlessViewer:
         self._client.set_time(name, sequence=moment, play_state="paused")
         # Just after a change the viewer still loads; nothing tells when it is done.
         time.sleep(_SETTLE_SECONDS)
+        return moment
 
     def view_names(self) -> dict[str, str]:
         """The views of the window: name -> id."""
