@@ -207,19 +207,12 @@ def predict_pair(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What the network says about one pair: pointmap and confidence of view 0, then of view 1, float32.
 
-    Args:
-        truth: N frames.
-        own: (N, H, W, 3) true points of every frame in its own camera.
-        edge: (2,) frames.
-        wrong: whether the pair is confidently wrong.
-        garbage: whether it shows something else.
-        told: how.
-        seed: of the scene.
+    ``own`` are the true points of every frame in its own camera, (N, H, W, 3); ``edge`` is (2,).
     """
     i, j = edge.tolist()
     generator = torch.Generator().manual_seed(seed * 1_000_003 + i * 1009 + j)
     # What is wrong about a pair is wrong in both its directions, if both are.
-    signs = torch.Generator().manual_seed(seed * 1_000_003 + min(i, j) * 1009 + max(i, j) + 500_000)
+    same = torch.Generator().manual_seed(seed * 1_000_003 + min(i, j) * 1009 + max(i, j) + 500_000)
     apart = 1 + 0.5 * abs(i - j)
     if garbage:
         views = _nonsense(truth, told.garbage_kind, generator)
@@ -227,7 +220,7 @@ def predict_pair(
         relative = (invert(truth.cam2world[i]) @ truth.cam2world[j]).float()
         views = torch.stack([own[i], transform_points(relative[None], own[j][None])[0]])
     if wrong:
-        views = _distorted(views, told.kinds, signs)
+        views = _distorted(views, told.kinds, same)
     if told.noise and not garbage:
         spread = told.noise * apart * views.norm(dim=-1, keepdim=True)
         views = views + spread * torch.randn(views.shape, generator=generator)

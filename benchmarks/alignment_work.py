@@ -1,7 +1,7 @@
-"""One piece of work of the alignment benchmark, done and measured in a process of its own.
+"""Pieces of work of the alignment benchmark, done and measured one after the other in a process of their own.
 
-``benchmarks/alignment.py`` starts it: ``python benchmarks/alignment_work.py '{"work": "ours", "folder": ...}'``. The
-last line on stdout is what was measured, as JSON.
+``benchmarks/alignment.py`` starts it and writes requests to its stdin, one a line: ``{"work": "ours", ...}`` and the
+like, other entries being the arguments. For each a line on stdout says what was measured, as JSON.
 """
 
 from __future__ import annotations
@@ -25,10 +25,8 @@ from stereo4d_plugins.solvers.adam_objective import ByAutograd, WrittenOut
 from torch import Tensor
 
 from stereo4d.alignment import AlignmentProblem, align, recipe
-from stereo4d.alignment.depth import dense_depth
-from stereo4d.alignment.grid import distance_floor
-from stereo4d.alignment.initialise import initialise, trusted_pairs
 from stereo4d.alignment.problem import Cameras, components, normalise_scale
+from stereo4d.alignment.recipe import dense_depth, initialise, scene_size, trusted_pairs
 from stereo4d.alignment.solver import ReweightedLeastSquares
 from stereo4d.evaluation.metrics import absolute_trajectory_error, align_trajectory, path_length
 from stereo4d.geometry.camera import unproject
@@ -83,7 +81,7 @@ def adam(folder: str, *, steps: int, terms: str = "written out", start: str = "a
     problem, truth = problem_in(folder)
     began = time.perf_counter()
     cameras = initialise(problem) if start == "all pairs" else start_from_trusted(problem)
-    depth, _ = dense_depth(problem, cameras, floor=0.1 * distance_floor(problem, cameras))
+    depth, _ = dense_depth(problem, cameras, floor=1e-4 * scene_size(problem, cameras))
     started = time.perf_counter()
     state, losses = descend(problem, cameras, depth=depth, iterations=steps, terms=TERMS[terms])
     ended = time.perf_counter()
@@ -102,7 +100,7 @@ def start_from_trusted(problem: AlignmentProblem) -> Cameras:
     """Cameras by the pairs that we trust, and all pairs registered to what these cameras see."""
     believed = problem.restricted(trusted_pairs(problem))
     cameras = initialise(believed)
-    depth, _ = dense_depth(believed, cameras, floor=0.1 * distance_floor(believed, cameras))
+    depth, _ = dense_depth(believed, cameras, floor=1e-4 * scene_size(believed, cameras))
     world = transform_points(cameras.cam2world, unproject(depth.double(), cameras.intrinsics)).flatten(1, 2)[:, ::7]
     told = problem.prediction
     source = torch.cat([told.pointmap0.flatten(1, 2)[:, ::7], told.pointmap1.flatten(1, 2)[:, ::7]], dim=1).double()
@@ -169,17 +167,20 @@ def warm_up() -> None:
 
 
 def main() -> None:
-    request = json.loads(sys.argv[1])
     known: dict[str, Callable[..., dict[str, Any]]] = {"make": make, "ours": ours, "adam": adam}
-    work = known[request.pop("work")]
-    torch.set_num_threads(request.pop("threads", 1))
-    request.pop("run", None)  # tells repetitions apart
-    if work is not make:
-        warm_up()
-    measured = work(**request)
-    # Kilobytes on Linux, bytes on macOS.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    print(json.dumps(measured | {"peak memory": peak}))
+    warm = False
+    for line in sys.stdin:
+        request = json.loads(line)
+        work = known[request.pop("work")]
+        if work is not make and not warm:
+            warm_up()
+            warm = True
+        torch.set_num_threads(request.pop("threads", 1))
+        request.pop("run", None)  # tells repetitions apart
+        measured = work(**request)
+        # Kilobytes on Linux, bytes on macOS.
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        print(json.dumps(measured | {"peak memory": peak}), flush=True)
 
 
 if __name__ == "__main__":

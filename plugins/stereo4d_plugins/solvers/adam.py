@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stereo4d.alignment import AlignmentProblem, AlignmentState
 from stereo4d.alignment.depth import dense_depth
-from stereo4d.alignment.grid import distance_floor
+from stereo4d.alignment.grid import scene_size
 from stereo4d.alignment.problem import Cameras
 from stereo4d.alignment.solver import Progress, Solution, Solver
 from stereo4d.alignment.watching import AlignmentStep, Watch
@@ -90,7 +90,7 @@ def descend(
         and the loss before the first step and after every step.
     """
     if depth is None:
-        depth, _ = dense_depth(problem, start, floor=0.1 * distance_floor(problem, start))
+        depth, _ = dense_depth(problem, start, floor=1e-4 * scene_size(problem, start))
     state = AlignmentState(start.cam2world, start.intrinsics, depth, start.pair2world)
     unknowns, objective = Unknowns.of(problem, state), terms(problem)
     trained = unknowns.trained(problem.free_principal_point)
@@ -132,6 +132,6 @@ def _from_first_camera(state: AlignmentState) -> AlignmentState:
 def _shown(problem: AlignmentProblem, objective: WrittenOut, state: AlignmentState, loss: float) -> AlignmentStep:
     """What a watcher sees of a state."""
     distance = objective.distances(world_points(state), state.pair2world[:, :3, :3], state.pair2world[:, :3, 3])
-    size = state.depth.median()
-    residual = distance.view(-1, *problem.image_size) / size
+    seen = Cameras(state.cam2world, state.intrinsics, state.pair2world)
+    residual = distance.view(-1, *problem.image_size) / scene_size(problem, seen)
     return AlignmentStep(0, loss, state.cam2world, state.intrinsics, residual)

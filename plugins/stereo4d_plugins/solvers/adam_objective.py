@@ -32,9 +32,9 @@ class WrittenOut:
         counts = _counts(problem).flatten(1) / (shape[1] * shape[2])
         for pairs in problem.batches():
             for side in (0, 1):
-                points, confidence = problem.told(side, pairs)
-                self._store(side, pairs, points.flatten(1, 2))
-                self._weight[side, pairs] = confidence.flatten(1).log() * counts[problem.edges[pairs, side]]
+                weight = problem.confidence(side, pairs).flatten(1).log()
+                self._weight[side, pairs] = weight * counts[problem.edges[pairs, side]]
+                self._store(side, pairs, problem.points(side, pairs).flatten(1, 2))
 
     def loss(self, world: Tensor, linear: Tensor, translation: Tensor) -> Tensor:
         """``sum_sides mean_{e,p} ln C |chi - T_e X|``, differentiable once.
