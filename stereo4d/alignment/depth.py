@@ -18,8 +18,8 @@ from stereo4d.alignment.known import HARD
 from stereo4d.alignment.problem import AlignmentProblem, Cameras, Region
 from stereo4d.geometry.camera import pixel_grid
 
-_PIXELS_AT_ONCE = 1 << 16
-_DENSE_ROUNDS = 6
+_PIXELS_AT_ONCE = 1 << 15
+_DENSE_ROUNDS = 4
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def dense_depth(
     return depth, total / (len(problem.edges) * height * width)
 
 
-def sampled_loss(problem: AlignmentProblem, cameras: Cameras, *, floor: float, most_pixels: int = 2400) -> float:
+def sampled_loss(problem: AlignmentProblem, cameras: Cameras, *, floor: float, most_pixels: int = 800) -> float:
     """The objective of cameras and their best depth on a strided grid of pixels that no mask ignores.
 
     Args:
@@ -191,7 +191,7 @@ def frame_feet(problem: AlignmentProblem, cameras: Cameras, frame: int, region: 
     pairs = torch.cat(problem.incident(frame))
     linear = cameras.pair2world[pairs, :3, :3].float()
     shift = (cameras.pair2world[pairs, :3, 3] - cameras.cam2world[frame, :3, 3]).float()[..., None]
-    relative = torch.baddbmm(shift, linear, points.flatten(1, 2).transpose(1, 2))
+    relative = torch.baddbmm(shift, linear, points.flatten(1, 2).transpose(1, 2).contiguous())
     pixels = pixel_grid(*problem.image_size, device=points.device)[region].reshape(-1, 2)
     rotation = cameras.cam2world[frame, :3, :3].float()
     return feet(relative, ray_directions(pixels, cameras.intrinsics[frame].float(), rotation)), weight.flatten(1)

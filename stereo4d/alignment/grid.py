@@ -20,7 +20,7 @@ _FOCAL_LIMITS = (0.13, 15.0)
 _FIRST_DEPTH_ROUNDS = 8
 _DEPTH_ROUNDS = 3
 _SIZE_PIXELS = 300
-_NUMBERS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 26}
+_NUMBERS_AT_ONCE = {"cpu": 1 << 15, "cuda": 1 << 26}
 
 
 @dataclass(frozen=True)

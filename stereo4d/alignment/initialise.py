@@ -6,40 +6,39 @@ import torch
 from torch import Tensor
 
 from stereo4d.alignment.anchors import Anchors
-from stereo4d.alignment.problem import AlignmentProblem, Cameras
-from stereo4d.alignment.survey import SURVEYED_PIXELS, Survey, edge_scores, initial_focals, spanning_tree
+from stereo4d.alignment.problem import Cameras
+from stereo4d.alignment.survey import Survey, spanning_tree
 from stereo4d.geometry.camera import pinhole, project
 from stereo4d.geometry.pnp import inlier_threshold, solve_pnp
 from stereo4d.geometry.rigid import invert, similarity, transform_points
 
 
-def initialise(problem: AlignmentProblem, *, seed: int = 0) -> Cameras:
+def initialise(seen: Survey, *, seed: int = 0) -> Cameras:
     """Focals by votes, world points by a spanning tree, poses and pair similarities by registration to them.
 
     Args:
-        problem: E pairs of N frames, connected.
+        seen: E pairs of N frames, connected.
         seed: for RANSAC.
 
     Returns:
         Float64 cameras in the world and unit of the answer (``Anchors.placed``).
     """
+    problem = seen.problem
     anchors = Anchors(problem)
-    tree = spanning_tree(problem.edges, edge_scores(problem), problem.num_frames)
-    survey = Survey(problem, SURVEYED_PIXELS)
-    world = _grow(problem, survey, tree)
-    intrinsics = anchors.given_lenses(pinhole(initial_focals(problem), *problem.image_size))
-    cam2world = torch.stack([_pose(survey, world[n], intrinsics[n], n, seed) for n in range(problem.num_frames)])
-    pair2world = _register_pairs(problem, survey, world)
-    return anchors.placed(Cameras(cam2world, intrinsics, pair2world))
+    tree = spanning_tree(problem.edges, seen.scores, problem.num_frames)
+    world = _grow(seen, tree)
+    intrinsics = anchors.given_lenses(pinhole(seen.focals(), *problem.image_size))
+    cam2world = torch.stack([_pose(seen, world[n], intrinsics[n], n, seed) for n in range(problem.num_frames)])
+    return anchors.placed(Cameras(cam2world, intrinsics, _register_pairs(seen, world)))
 
 
-def _grow(problem: AlignmentProblem, survey: Survey, tree: list[int]) -> Tensor:
+def _grow(seen: Survey, tree: list[int]) -> Tensor:
     """(N, P, 3) points of every frame's pixels in the frame of the tree's first pair."""
-    points, confidence = survey.points, survey.confidence
-    world = points[0].new_zeros(problem.num_frames, *points[0].shape[1:])
+    points, confidence, edges = seen.points, seen.confidence, seen.problem.edges
+    world = points[0].new_zeros(seen.problem.num_frames, *points[0].shape[1:])
     placed: set[int] = set()
     for position, edge in enumerate(tree):
-        frames = problem.edges[edge].tolist()
+        frames = edges[edge].tolist()
         if position == 0:
             moved = torch.stack([points[0][edge], points[1][edge]])
         else:
@@ -54,32 +53,33 @@ def _grow(problem: AlignmentProblem, survey: Survey, tree: list[int]) -> Tensor:
     return world
 
 
-def _register_pairs(problem: AlignmentProblem, survey: Survey, world: Tensor) -> Tensor:
+def _register_pairs(seen: Survey, world: Tensor) -> Tensor:
     """(E, 4, 4) similarities from each pair to the world, by both of its pointmaps."""
-    source = torch.cat(survey.points, dim=1)
-    target = torch.cat([world[problem.edges[:, 0]], world[problem.edges[:, 1]]], dim=1)
-    return _proper(similarity(source, target, torch.cat(survey.confidence, dim=1)))
+    edges = seen.problem.edges
+    source = torch.cat(seen.points, dim=1)
+    target = torch.cat([world[edges[:, 0]], world[edges[:, 1]]], dim=1)
+    return _proper(similarity(source, target, torch.cat(seen.confidence, dim=1)))
 
 
-def _pose(survey: Survey, world: Tensor, intrinsics: Tensor, frame: int, seed: int) -> Tensor:
+def _pose(seen: Survey, world: Tensor, intrinsics: Tensor, frame: int, seed: int) -> Tensor:
     """(4, 4) cam2world of one frame: the registration of its own pointmap where that reprojects well, else PnP."""
-    threshold = inlier_threshold(*survey.image_size)
-    seen = torch.where(survey.ignored[frame][:, None], torch.nan, world)
+    threshold = inlier_threshold(*seen.problem.image_size)
+    visible = torch.where(seen.ignored[frame][:, None], torch.nan, world)
     candidates = []
-    starts = (survey.edges[:, 0] == frame).nonzero()[:, 0]
+    starts = (seen.problem.edges[:, 0] == frame).nonzero()[:, 0]
     if len(starts):
-        best = starts[survey.confidence[0][starts].mean(1).argmax()]
-        own = _proper(similarity(survey.points[0][best][None], world[None], survey.confidence[0][best][None]))[0]
+        best = starts[seen.confidence[0][starts].mean(1).argmax()]
+        own = _proper(similarity(seen.points[0][best][None], world[None], seen.confidence[0][best][None]))[0]
         own[:3, :3] /= own[0, :3].norm()
-        if _reprojection_error(own, seen, intrinsics, survey.pixels) < threshold:
+        if _reprojection_error(own, visible, intrinsics, seen.pixels) < threshold:
             return own
         candidates.append(own)
     found = solve_pnp(
-        seen.cpu().numpy(), survey.pixels.cpu().numpy(), intrinsics.cpu().numpy(), threshold=threshold, seed=seed
+        visible.cpu().numpy(), seen.pixels.cpu().numpy(), intrinsics.cpu().numpy(), threshold=threshold, seed=seed
     )
     if found.inliers or not candidates:
         candidates.append(torch.from_numpy(found.cam2world).to(world))
-    return min(candidates, key=lambda pose: _reprojection_error(pose, seen, intrinsics, survey.pixels))
+    return min(candidates, key=lambda pose: _reprojection_error(pose, visible, intrinsics, seen.pixels))
 
 
 def _reprojection_error(cam2world: Tensor, points: Tensor, intrinsics: Tensor, pixels: Tensor) -> float:

@@ -11,25 +11,23 @@ from stereo4d.alignment.depth import dense_depth
 from stereo4d.alignment.grid import scene_size
 from stereo4d.alignment.known import KnownDepths, KnownIntrinsics, KnownPoses, KnownResidual
 from stereo4d.alignment.problem import AlignmentProblem, Cameras
-from stereo4d.alignment.survey import focal_votes
+from stereo4d.alignment.survey import Survey
 from stereo4d.geometry.rigid import rotation_angle
 
 
-def known_residuals(
-    problem: AlignmentProblem, cameras: Cameras, depth: Tensor, *, floor: float
-) -> tuple[KnownResidual, ...]:
+def known_residuals(seen: Survey, cameras: Cameras, depth: Tensor, *, floor: float) -> tuple[KnownResidual, ...]:
     """One entry for every quantity that was given.
 
     Args:
-        problem: the pairs that took part.
+        seen: the pairs that took part.
         cameras: the answer.
         depth: (N, H, W), likewise.
         floor: see ``best_depth``.
     """
-    known = problem.known
+    problem, known = seen.problem, seen.problem.known
     found: list[KnownResidual] = []
     if known.intrinsics is not None:
-        found += _lenses(problem, cameras, known.intrinsics)
+        found += _lenses(seen, cameras, known.intrinsics)
     if known.poses is not None:
         found += _poses(problem, cameras, known.poses)
     if known.depths is not None:
@@ -37,11 +35,11 @@ def known_residuals(
     return tuple(found)
 
 
-def _lenses(problem: AlignmentProblem, cameras: Cameras, known: KnownIntrinsics) -> list[KnownResidual]:
+def _lenses(seen: Survey, cameras: Cameras, known: KnownIntrinsics) -> list[KnownResidual]:
     frames = known.frames.tolist()
     given, answer = known.intrinsics.double().cpu(), cameras.intrinsics[known.frames].double().cpu()
-    votes = focal_votes(problem)[0].cpu()
-    starts = problem.edges[:, 0].cpu()
+    votes = seen.votes.cpu()
+    starts = seen.problem.edges[:, 0].cpu()
     told = [votes[starts == frame].nanmedian() for frame in frames]
     focal, aside = given[:, 0, 0], (answer - given)[:, :2, 2].norm(dim=-1)
     return [

@@ -120,11 +120,13 @@ class AlignmentProblem:
             (K, h, w, 3) points, each in the frame and scale of its pair, and (K, h, w) weights ln(confidence): first
             the pairs that start at the frame, then those that end at it (``incident``).
         """
-        starts, ends = self.incident(frame)
-        points = torch.cat([self.points(0, starts, region), self.points(1, ends, region)])
-        confidence = torch.cat([self.confidence(0, starts, region), self.confidence(1, ends, region)])
+        told, rows = self.prediction, [self.rows_of(pairs).tolist() for pairs in self.incident(frame)]
+        points, confidence = (
+            torch.stack([values[row][region] for values, chosen in zip(both, rows, strict=True) for row in chosen])
+            for both in ((told.pointmap0, told.pointmap1), (told.confidence0, told.confidence1))
+        )
         # The weight of DUSt3R's code is ln C, not C as in its paper.
-        return points, confidence.log_()
+        return points.float(), confidence.float().log()
 
     def kept(self, frames: Tensor, region: Region = EVERYWHERE) -> Tensor:
         """What pixels of (K,) frames keep of their weight where masks are: (K, h, w), or (1, 1, 1) without any masks.
@@ -143,13 +145,6 @@ class AlignmentProblem:
     def restricted(self, pairs: Tensor) -> AlignmentProblem:
         """The problem of some of the pairs, (E',) indices; the predictions are shared, not copied."""
         return replace(self, edges=self.edges[pairs], rows=self.rows_of(pairs))
-
-    def mean_confidence(self) -> tuple[Tensor, Tensor]:
-        """(E,) mean confidence of view 0 and of view 1 of every pair."""
-        first, second = (
-            torch.cat([self.confidence(side, pairs).mean((1, 2)) for pairs in self.batches()]) for side in (0, 1)
-        )
-        return first, second
 
     def batches(self) -> tuple[Tensor, ...]:
         """All edges as index tensors of a few each, so that what is computed for each pixel of a pair stays small."""

@@ -17,6 +17,7 @@ from stereo4d.alignment.known import KnownResidual
 from stereo4d.alignment.known_report import known_residuals
 from stereo4d.alignment.problem import AlignmentProblem, normalise_scale
 from stereo4d.alignment.solver import Progress, ReweightedLeastSquares, Solver
+from stereo4d.alignment.survey import survey
 from stereo4d.alignment.trust import trusted_pairs
 from stereo4d.alignment.watching import Watch
 
@@ -94,9 +95,10 @@ def align(
     Raises:
         AlignmentError: no finite answer was found.
     """
-    trusted = trusted_pairs(problem, seed=seed)
-    problem = problem.restricted(trusted)
-    start = initialise(problem, seed=seed)
+    seen = survey(problem)
+    trusted = trusted_pairs(seen, seed=seed)
+    seen, problem = seen.of(trusted), problem.restricted(trusted)
+    start = initialise(seen, seed=seed)
     solution = (solver or ReweightedLeastSquares()).solve(problem, start, progress=progress, watch=watch)
     cameras, reason = solution.cameras, solution.reason
     anchors, floor = Anchors(problem), 1e-4 * scene_size(problem, start)
@@ -121,7 +123,7 @@ def align(
         final_loss=final_loss,
         iterations=sum(len(level) - 1 for level in solution.losses),
         reason=reason,
-        known=known_residuals(problem, cameras, depth, floor=floor),
+        known=known_residuals(seen, cameras, depth, floor=floor),
         scale_given=anchors.scale_given,
     )
 

@@ -74,7 +74,7 @@ class Level:
 class ReweightedLeastSquares(Solver):
     """Iteratively reweighted Levenberg-Marquardt steps on the reduced system, coarse to fine."""
 
-    levels: tuple[Level, ...] = (Level(cells=200, tolerance=1e-3), Level(cells=1200, tolerance=1e-4))
+    levels: tuple[Level, ...] = (Level(cells=200, tolerance=3e-3), Level(cells=1200, tolerance=3e-4))
     relative: float = 1.0
     """Distances of a pair are divided by this power of the pair's size in the world; 0 is DUSt3R's objective.
 

@@ -1,6 +1,8 @@
-"""What the pairs of a problem say at a glance: a few pixels of each, their focals, and which joins which best."""
+"""What the pairs of a problem say at a glance: a grid of pixels of each, their focals, how sure they are."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,36 +12,80 @@ from stereo4d.alignment.problem import AlignmentProblem
 from stereo4d.geometry.camera import pixel_grid
 from stereo4d.geometry.pointmap import estimate_focal, weighted_median
 
-SURVEYED_PIXELS = 1200
+_PIXELS = 1200
 
 
+@dataclass(frozen=True)
 class Survey:
-    """A grid of pixels of every pair: of both views (E, P, 3) float64 points and (E, P) confidences, zero where masked.
+    """P pixels of each of E pairs of N frames."""
 
-    ``pixels`` (P, 2) says where they are, ``ignored`` (N, P) where masks leave nothing."""
+    problem: AlignmentProblem
+    pixels: Tensor
+    """(P, 2) float64, as (u, v)."""
+    points: tuple[Tensor, Tensor]
+    """Of view 0 and of view 1, (E, P, 3) float64, in the frame and scale of the pair."""
+    confidence: tuple[Tensor, Tensor]
+    """Likewise (E, P) float64; zero where masks ignore the pixel."""
+    ignored: Tensor
+    """(N, P) bool: masks leave nothing of the pixel."""
+    votes: Tensor
+    """(E,) focal of view 0 in pixels, by its pointmap; NaN where it has none."""
 
-    def __init__(self, problem: AlignmentProblem, most_pixels: int) -> None:
-        self.image_size = problem.image_size
-        self.edges = problem.edges
-        stride = stride_for(problem.image_size, most_pixels)
-        rows = slice(stride // 2, None, stride)
-        every = torch.arange(len(problem.edges))
-        region = (rows, rows)
-        points = [problem.points(side, every, region).flatten(1, 2).double() for side in (0, 1)]
-        confidence = [
-            (problem.confidence(side, every, region) * problem.kept(problem.edges[:, side], region)).flatten(1).double()
-            for side in (0, 1)
-        ]
-        self.points, self.confidence = (points[0], points[1]), (confidence[0], confidence[1])
-        self.pixels = pixel_grid(*problem.image_size, device=problem.edges.device)[rows, rows].flatten(0, 1).double()
-        kept = problem.kept(torch.arange(problem.num_frames), (rows, rows)).flatten(1)
-        self.ignored = (kept == 0).expand(problem.num_frames, len(self.pixels))
+    @property
+    def scores(self) -> Tensor:
+        """(E,) mean confidence of view 0 times mean confidence of view 1."""
+        return self.confidence[0].mean(1) * self.confidence[1].mean(1)
+
+    def of(self, pairs: Tensor) -> Survey:
+        """The survey of some of the pairs, (E',) indices."""
+        return replace(
+            self,
+            problem=self.problem.restricted(pairs),
+            points=(self.points[0][pairs], self.points[1][pairs]),
+            confidence=(self.confidence[0][pairs], self.confidence[1][pairs]),
+            votes=self.votes[pairs],
+        )
+
+    def focals(self) -> Tensor:
+        """(N,) float64 focals in pixels: confidence-weighted medians of the pairs' votes.
+
+        Each frame hears the pairs that start at it; with a shared focal, or where no usable pair starts at a frame, all
+        pairs vote. Where nobody can tell, the focal is the longer side of the image.
+        """
+        problem, weight = self.problem, self.confidence[0].mean(1)
+        usable = torch.isfinite(self.votes) & (weight > 0)
+        overall = float(max(problem.image_size))
+        if usable.any():
+            overall = weighted_median(self.votes[usable], weight[usable])
+        focals = self.votes.new_full((problem.num_frames,), overall)
+        if not problem.shared_focal:
+            for frame in range(problem.num_frames):
+                own = usable & (problem.edges[:, 0] == frame)
+                if own.any():
+                    focals[frame] = weighted_median(self.votes[own], weight[own])
+        return focals
 
 
-def edge_scores(problem: AlignmentProblem) -> Tensor:
-    """(E,) mean confidence of view 0 times mean confidence of view 1."""
-    first, second = problem.mean_confidence()
-    return first * second
+def survey(problem: AlignmentProblem) -> Survey:
+    """Look at a grid of pixels of all pairs of a problem."""
+    height, width = problem.image_size
+    stride = stride_for(problem.image_size, _PIXELS)
+    region = (slice(stride // 2, None, stride),) * 2
+    every = torch.arange(len(problem.edges))
+    maps = [problem.points(side, every, region) for side in (0, 1)]
+    trust = [problem.confidence(side, every, region) * problem.kept(problem.edges[:, side], region) for side in (0, 1)]
+    centre = ((width / 2 - stride // 2) / stride, (height / 2 - stride // 2) / stride)
+    votes = stride * estimate_focal(maps[0], trust[0], principal_point=centre)
+    pixels = pixel_grid(height, width, device=maps[0].device)[region].flatten(0, 1).double()
+    kept = problem.kept(torch.arange(problem.num_frames), region).flatten(1)
+    return Survey(
+        problem,
+        pixels,
+        (maps[0].flatten(1, 2).double(), maps[1].flatten(1, 2).double()),
+        (trust[0].flatten(1).double(), trust[1].flatten(1).double()),
+        (kept == 0).expand(problem.num_frames, len(pixels)),
+        votes.double(),
+    )
 
 
 def spanning_tree(edges: Tensor, scores: Tensor, num_frames: int) -> list[int]:
@@ -63,35 +109,3 @@ def spanning_tree(edges: Tensor, scores: Tensor, num_frames: int) -> list[int]:
         placed.update(pair)
         tree.append(index)
     return tree
-
-
-def initial_focals(problem: AlignmentProblem) -> Tensor:
-    """(N,) focals in pixels: confidence-weighted medians of what the first view of every pair says.
-
-    Each frame hears the pairs that start at it; with a shared focal, or where no usable pair starts at a frame, all
-    pairs vote. Where nobody can tell, the focal is the longer side of the image.
-    """
-    votes, weight = focal_votes(problem)
-    usable = torch.isfinite(votes)
-    overall = weighted_median(votes[usable], weight[usable]) if usable.any() else float(max(problem.image_size))
-    focals = votes.new_full((problem.num_frames,), overall, dtype=torch.float64)
-    if not problem.shared_focal:
-        for frame in range(problem.num_frames):
-            own = usable & (problem.edges[:, 0] == frame)
-            if own.any():
-                focals[frame] = weighted_median(votes[own], weight[own])
-    return focals
-
-
-def focal_votes(problem: AlignmentProblem) -> tuple[Tensor, Tensor]:
-    """(E,) focal of view 0 of every pair in pixels, NaN where it has none, and (E,) weight of the vote."""
-    height, width = problem.image_size
-    stride = stride_for(problem.image_size, SURVEYED_PIXELS)
-    rows = slice(stride // 2, None, stride)
-    centre = ((width / 2 - stride // 2) / stride, (height / 2 - stride // 2) / stride)
-    every = torch.arange(len(problem.edges))
-    region = (rows, rows)
-    pointmap = problem.points(0, every, region)
-    confidence = problem.confidence(0, every, region) * problem.kept(problem.edges[:, 0], region)
-    votes = stride * estimate_focal(pointmap, confidence, principal_point=centre)
-    return votes, confidence.mean((1, 2))

@@ -6,19 +6,18 @@ import torch
 from torch import Tensor
 
 from stereo4d.alignment.agreement import contradicting, stands_out, without_extent
-from stereo4d.alignment.problem import AlignmentProblem
-from stereo4d.alignment.survey import Survey, edge_scores, focal_votes, initial_focals, spanning_tree
+from stereo4d.alignment.survey import Survey, spanning_tree
 from stereo4d.errors import AlignmentError
 
-_PIXELS = 150
+_EVERY = 8
 _TOLERATED_FOCAL = 0.05
 
 
-def trusted_pairs(problem: AlignmentProblem, *, seed: int = 0) -> Tensor:
+def trusted_pairs(seen: Survey, *, seed: int = 0) -> Tensor:
     """Pairs to align with: those that agree with the others, and those without which a frame would be alone.
 
     Args:
-        problem: E pairs of N frames, connected.
+        seen: E pairs of N frames, connected.
         seed: see ``contradicting``.
 
     Returns:
@@ -27,14 +26,15 @@ def trusted_pairs(problem: AlignmentProblem, *, seed: int = 0) -> Tensor:
     Raises:
         AlignmentError: a frame hangs on pairs whose points all lie in one place.
     """
-    grid = Survey(problem, _PIXELS)
-    empty = without_extent(grid.points)
-    doubted = contradicting(problem.edges, grid.points, grid.confidence, problem.num_frames, seed=seed)
-    votes, _ = focal_votes(problem)
-    deviation = (votes / initial_focals(problem)[problem.edges[:, 0]]).log().abs()
+    problem = seen.problem
+    points = (seen.points[0][:, ::_EVERY], seen.points[1][:, ::_EVERY])
+    confidence = (seen.confidence[0][:, ::_EVERY], seen.confidence[1][:, ::_EVERY])
+    empty = without_extent(points)
+    doubted = contradicting(problem.edges, points, confidence, problem.num_frames, seed=seed)
+    deviation = (seen.votes / seen.focals()[problem.edges[:, 0]]).log().abs()
     doubted |= stands_out(deviation, tolerated=_TOLERATED_FOCAL)
     # Confidences of doubted pairs still rank them among themselves.
-    scores = edge_scores(problem) * torch.where(doubted, 1e-6, 1.0) * torch.where(empty, 1e-12, 1.0)
+    scores = seen.scores * torch.where(doubted, 1e-6, 1.0) * torch.where(empty, 1e-12, 1.0)
     tree = torch.tensor(spanning_tree(problem.edges, scores, problem.num_frames), device=problem.edges.device)
     if bool(empty[tree].any()):
         frames = ", ".join(map(str, sorted(set(problem.edges[tree[empty[tree]]].flatten().tolist()))[:12]))

@@ -7,6 +7,7 @@ from stereo4d.alignment.cells import Cells, cell_side, cell_sum, coarsened, gath
 from stereo4d.alignment.depth import feet, ray_directions
 from stereo4d.alignment.initialise import initialise
 from stereo4d.alignment.known import Known, KnownDepths, Masks
+from stereo4d.alignment.survey import survey
 from tests.worlds import problem_of
 
 
@@ -23,13 +24,13 @@ def worst_residual(problem, cells: Cells, cameras) -> float:
 def test_cells_of_exact_pairs_lie_on_their_rays_whatever_their_size(most_cells):
     # Cells of several pixels hold edges of balls: depth runs and jumps within them, and the mean is exact all the same.
     _, problem = problem_of(5, 18, 24)
-    cameras = initialise(problem)
+    cameras = initialise(survey(problem))
     assert worst_residual(problem, gather_cells(problem, cameras, most_cells), cameras) < 2e-5
 
 
 def test_coarser_cells_are_those_gathered_from_the_pixels_themselves():
     _, problem = problem_of(4, 12, 16, noise=0.05)
-    cameras = initialise(problem)
+    cameras = initialise(survey(problem))
     fine, coarse = gather_cells(problem, cameras, 999), gather_cells(problem, cameras, 12)
     made = coarsened(fine, 12)
     assert made.grid == coarse.grid == (3, 4)
@@ -40,7 +41,7 @@ def test_coarser_cells_are_those_gathered_from_the_pixels_themselves():
 def test_noise_goes_down_with_the_side_of_a_cell():
     _, problem = problem_of(4, 24, 32, noise=0.01)
     _, exact = problem_of(4, 24, 32)
-    cameras = initialise(exact)
+    cameras = initialise(survey(exact))
     spread = []
     for most_cells in (999, 48):
         noisy, clean = (gather_cells(p, cameras, most_cells).points for p in (problem, exact))
@@ -50,7 +51,7 @@ def test_noise_goes_down_with_the_side_of_a_cell():
 
 def test_ignored_pixels_do_not_take_part_in_their_cell():
     _, problem = problem_of(3, 12, 16)
-    cameras = initialise(problem)
+    cameras = initialise(survey(problem))
     ignored = torch.zeros(3, 12, 16, dtype=torch.bool)
     ignored[1, :, ::2] = True
     ignored[1, :4, :4] = True
@@ -73,7 +74,7 @@ def test_a_cell_has_known_depth_where_all_of_its_pixels_have():
     given = world.depth[[1]].float()
     given[0, 0, 0] = 0
     known = replace(problem, known=Known(depths=KnownDepths(torch.tensor([1]), given)))
-    cells = gather_cells(known, initialise(problem), 12)
+    cells = gather_cells(known, initialise(survey(problem)), 12)
     assert cells.known is not None
     assert (cells.known.depth[1] > 0).tolist() == [False] + [True] * 11
     assert not cells.known.depth[[0, 2]].any()

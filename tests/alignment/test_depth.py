@@ -3,6 +3,7 @@ import torch
 from stereo4d.alignment import AlignmentState, alignment_loss
 from stereo4d.alignment.depth import Measured, best_depth, dense_depth, feet, ray_directions, sampled_loss
 from stereo4d.alignment.initialise import initialise
+from stereo4d.alignment.survey import survey
 from stereo4d.geometry.camera import pinhole, pixel_grid
 from tests.worlds import problem_of
 
@@ -52,7 +53,7 @@ def test_known_depth_is_held_or_outvotes_the_pairs_by_its_weight():
 
 def test_dense_depth_reports_the_loss_of_its_own_answer():
     _, problem = problem_of(4, noise=0.03)
-    cameras = initialise(problem)
+    cameras = initialise(survey(problem))
     depth, loss = dense_depth(problem, cameras, floor=1e-4)
     state = AlignmentState(cameras.cam2world.float(), cameras.intrinsics.float(), depth, cameras.pair2world.float())
     assert abs(alignment_loss(problem, state) - loss) < 1e-5 * loss
@@ -61,7 +62,7 @@ def test_dense_depth_reports_the_loss_of_its_own_answer():
 
 def test_dense_depth_is_at_its_minimum():
     _, problem = problem_of(4, noise=0.03)
-    cameras = initialise(problem)
+    cameras = initialise(survey(problem))
     depth, loss = dense_depth(problem, cameras, floor=1e-4, rounds=100)
     for factor in (0.98, 1.02):
         state = AlignmentState(
@@ -72,6 +73,6 @@ def test_dense_depth_is_at_its_minimum():
 
 def test_depth_of_some_frames_is_that_of_all():
     _, problem = problem_of(4, noise=0.03)
-    cameras = initialise(problem)
+    cameras = initialise(survey(problem))
     whole, some = (dense_depth(problem, cameras, floor=1e-4, frames=frames)[0] for frames in (None, [2, 0]))
     assert torch.equal(some, whole[[2, 0]])
