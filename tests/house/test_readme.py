@@ -103,7 +103,7 @@ def test_commands_of_the_readme_run_as_written(folder, capsys, monkeypatch):
             continue  # no driver on this machine, which the command says
         assert code == 0, f"{shlex.join(command)}\n{said.out}\n{said.err}"
         done.append(name)
-    assert {"doctor", "reconstruct", "pair", "weights", "synthesize", "evaluate", "fit"} <= set(done)
+    assert {"doctor", "reconstruct", "align", "pair", "weights", "synthesize", "evaluate", "fit"} <= set(done)
     assert len(map_arrays(folder / "scene" / "scene.safetensors")["times"]) == 5
     assert (folder / "pair.npz").is_file()
     assert (folder / "clip" / "clip.mp4").is_file()

@@ -154,3 +154,8 @@ def test_a_filter_holds_for_retrieval_too():
 def test_retrieval_without_the_likeness_of_these_frames_says_who_knows_it(likeness):
     with pytest.raises(GraphError, match=r"retrieval-2-1 goes by how alike frames look, .* stereo4d reconstruct"):
         pair_graph("retrieval-2-1", 4, similarity=likeness)
+
+
+def test_the_page_on_pairs_names_every_kind():
+    page = (Path(__file__).parents[2] / "docs" / "pairs.md").read_text(encoding="utf-8")
+    assert [word for word in KINDS if f"| `{word}" not in page] == []
