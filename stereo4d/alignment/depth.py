@@ -164,7 +164,7 @@ def dense_depth(
     return depth, total / (len(problem.edges) * height * width)
 
 
-def sampled_loss(problem: AlignmentProblem, cameras: Cameras, *, floor: float, most_pixels: int = 800) -> float:
+def sampled_loss(problem: AlignmentProblem, cameras: Cameras, *, floor: float, most_pixels: int = 300) -> float:
     """The objective of cameras and their best depth on a strided grid of pixels that no mask ignores.
 
     Args:

@@ -51,22 +51,25 @@ def similarity(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     Returns:
         (B, 4, 4): scale times rotation, and translation, with ``target = s R source + t``.
     """
+    dtype = source.dtype
+    source, target, weight = source.double(), target.double(), weight.double()
     weight = (weight / weight.sum(-1, keepdim=True).clamp(min=1e-12))[..., None]
-    source_mean = (weight * source).sum(1, keepdim=True)
-    target_mean = (weight * target).sum(1, keepdim=True)
-    source_centred, target_centred = source - source_mean, target - target_mean
-    covariance = target_centred.transpose(-1, -2) @ (weight * source_centred)
+    # All sums over points at once; double precision bears the difference of second moments and products of means.
+    weighted = weight * source
+    source_mean, target_mean = weighted.sum(-2), (weight.transpose(-1, -2) @ target)[..., 0, :]
+    covariance = target.transpose(-1, -2) @ weighted - target_mean[..., :, None] * source_mean[..., None, :]
+    variance = ((weighted * source).sum((-1, -2)) - source_mean.square().sum(-1)).clamp(min=1e-20)
     left, singular, right = torch.linalg.svd(covariance)
     sign = torch.ones_like(singular)
-    sign[..., 2] = torch.sign(torch.linalg.det(left) * torch.linalg.det(right))
+    sign[..., 2] = torch.sign(torch.linalg.det(left @ right))
     rotation = (left * sign[..., None, :]) @ right
-    variance = (weight * source_centred.square()).sum((1, 2)).clamp(min=1e-20)
     scale = (singular * sign).sum(-1) / variance
-    transform = torch.zeros(*source.shape[:-2], 4, 4, dtype=source.dtype, device=source.device)
-    transform[..., :3, :3] = scale[..., None, None] * rotation
-    transform[..., :3, 3] = (target_mean - scale[..., None, None] * source_mean @ rotation.transpose(-1, -2))[..., 0, :]
+    linear = scale[..., None, None] * rotation
+    transform = torch.zeros(*source.shape[:-2], 4, 4, dtype=torch.float64, device=source.device)
+    transform[..., :3, :3] = linear
+    transform[..., :3, 3] = target_mean - (linear @ source_mean[..., None])[..., 0]
     transform[..., 3, 3] = 1
-    return transform
+    return transform.to(dtype)
 
 
 def rotation_from_vector(vector: Tensor) -> Tensor:
