@@ -26,7 +26,7 @@ from torch import Tensor
 
 from stereo4d.alignment import AlignmentProblem, align, recipe
 from stereo4d.alignment.problem import Cameras, components, normalise_scale
-from stereo4d.alignment.recipe import dense_depth, initialise, scene_size, trusted_pairs
+from stereo4d.alignment.recipe import dense_depth, initialise, scene_size, survey, trusted_pairs
 from stereo4d.alignment.solver import ReweightedLeastSquares
 from stereo4d.evaluation.metrics import absolute_trajectory_error, align_trajectory, path_length
 from stereo4d.geometry.camera import unproject
@@ -80,7 +80,7 @@ def adam(folder: str, *, steps: int, terms: str = "written out", start: str = "a
     """Adam from a start of ours; all pairs take part, since the family drops none."""
     problem, truth = problem_in(folder)
     began = time.perf_counter()
-    cameras = initialise(problem) if start == "all pairs" else start_from_trusted(problem)
+    cameras = initialise(survey(problem)) if start == "all pairs" else start_from_trusted(problem)
     depth, _ = dense_depth(problem, cameras, floor=1e-4 * scene_size(problem, cameras))
     started = time.perf_counter()
     state, losses = descend(problem, cameras, depth=depth, iterations=steps, terms=TERMS[terms])
@@ -98,8 +98,9 @@ def adam(folder: str, *, steps: int, terms: str = "written out", start: str = "a
 
 def start_from_trusted(problem: AlignmentProblem) -> Cameras:
     """Cameras by the pairs that we trust, and all pairs registered to what these cameras see."""
-    believed = problem.restricted(trusted_pairs(problem))
-    cameras = initialise(believed)
+    seen = survey(problem)
+    pairs = trusted_pairs(seen)
+    believed, cameras = problem.restricted(pairs), initialise(seen.of(pairs))
     depth, _ = dense_depth(believed, cameras, floor=1e-4 * scene_size(believed, cameras))
     world = transform_points(cameras.cam2world, unproject(depth.double(), cameras.intrinsics)).flatten(1, 2)[:, ::7]
     told = problem.prediction
@@ -163,7 +164,7 @@ def warm_up() -> None:
     """Both ways meet libraries that are loaded."""
     problem = make_scene(4, 12, 16).problem()
     align(problem)
-    descend(problem, initialise(problem), iterations=2)
+    descend(problem, initialise(survey(problem)), iterations=2)
 
 
 def main() -> None:

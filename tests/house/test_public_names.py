@@ -43,6 +43,7 @@ def test_light_imports_leave_heavy_packages_alone(statement):
     [
         ("stereo4d.heads", {"linear", "dpt"}),
         ("stereo4d.readers", {"decord", "av", "images"}),
+        ("stereo4d.solvers", {"adam"}),
         ("stereo4d.viewers", {"rerun"}),
     ],
 )

@@ -15,6 +15,7 @@ from stereo4d.alignment.initialise import initialise
 from stereo4d.alignment.known import Known, KnownDepths, KnownIntrinsics, KnownPoses, Masks
 from stereo4d.alignment.problem import PAIR_SCALE, Cameras
 from stereo4d.alignment.solver import Solver
+from stereo4d.alignment.survey import survey
 from stereo4d.errors import AlignmentError
 from stereo4d.evaluation.metrics import absolute_trajectory_error, align_trajectory, path_length
 from stereo4d.geometry.camera import pinhole
@@ -111,14 +112,14 @@ def test_from_a_correct_start_the_stored_scene_ends_near_the_optimum(problem, sc
 @pytest.mark.parametrize("shared", [True, False])
 def test_both_ways_to_the_gradient_take_the_same_first_steps(shared):
     _, problem = problem_of(5, noise=0.02, shared_focal=shared)
-    start = initialise(problem)
+    start = initialise(survey(problem))
     (_, first), (_, second) = (descend(problem, start, iterations=20, terms=t) for t in (WrittenOut, ByAutograd))
     np.testing.assert_allclose(first, second, rtol=1e-3)
 
 
 def test_the_same_start_gives_the_same_answer():
     _, problem = problem_of(5, noise=0.02)
-    start = initialise(problem)
+    start = initialise(survey(problem))
     first, second = (Adam(iterations=30).solve(problem, start) for _ in range(2))
     assert first.losses == second.losses
     assert torch.equal(first.cameras.cam2world, second.cameras.cam2world)
@@ -126,7 +127,7 @@ def test_the_same_start_gives_the_same_answer():
 
 def test_a_shared_focal_stays_shared_and_the_gauge_is_that_of_the_contract():
     world, problem = problem_of(6, noise=0.01)
-    cameras = Adam(iterations=150).solve(problem, initialise(problem)).cameras
+    cameras = Adam(iterations=150).solve(problem, initialise(survey(problem))).cameras
     assert torch.equal(cameras.intrinsics, cameras.intrinsics[:1].expand(6, 3, 3))
     assert torch.equal(cameras.cam2world[0], torch.eye(4))
     assert cameras.pair2world[:, 0, :3].norm(dim=-1).log().mean().exp().item() == pytest.approx(PAIR_SCALE, rel=1e-4)
@@ -140,8 +141,8 @@ def test_a_free_principal_point_moves_to_where_the_images_were_cut():
     # Without the first four columns the optical axis is two pixels left of the middle.
     cut = PairPrediction(*(t[:, :, 4:] for t in (told.pointmap0, told.confidence0, told.pointmap1, told.confidence1)))
     problem = AlignmentProblem(whole.edges, cut, 5, free_principal_point=True)
-    held = Adam(iterations=150).solve(replace(problem, free_principal_point=False), initialise(problem)).cameras
-    free = Adam(iterations=150).solve(problem, initialise(problem)).cameras
+    held = Adam(iterations=150).solve(replace(problem, free_principal_point=False), initialise(survey(problem))).cameras
+    free = Adam(iterations=150).solve(problem, initialise(survey(problem))).cameras
     assert held.intrinsics[0, 0, 2] == 8
     assert free.intrinsics[0, 0, 2].item() == pytest.approx(6, abs=0.3)
     assert free.intrinsics[0, 1, 2].item() == pytest.approx(7.5, abs=1)
@@ -149,7 +150,7 @@ def test_a_free_principal_point_moves_to_where_the_images_were_cut():
 
 def test_what_a_mask_ignores_pulls_at_no_camera():
     _, problem = problem_of(5, noise=0.02)
-    start, told = initialise(problem), problem.prediction
+    start, told = initialise(survey(problem)), problem.prediction
     ignored = torch.zeros(5, *problem.image_size, dtype=torch.bool)
     ignored[:, :, :5] = True
     spoiled = PairPrediction(
@@ -172,7 +173,7 @@ def test_known_quantities_are_refused_by_name():
         KnownDepths(frame, world.depth[:1].float()),
     )
     with pytest.raises(AlignmentError, match=r"adam takes no known intrinsics, poses, depths; .*default solver, does"):
-        Adam().solve(replace(problem, known=known), initialise(problem))
+        Adam().solve(replace(problem, known=known), initialise(survey(problem)))
 
 
 def test_a_watcher_sees_every_state_and_where_the_residuals_are():
@@ -180,7 +181,7 @@ def test_a_watcher_sees_every_state_and_where_the_residuals_are():
     problem.prediction.pointmap0[0, 3, 4] += 2.0
     steps, told = [], []
     solution = Adam(iterations=5).solve(
-        problem, initialise(problem), watch=steps.append, progress=lambda *values: told.append(values)
+        problem, initialise(survey(problem)), watch=steps.append, progress=lambda *values: told.append(values)
     )
     assert [step.loss for step in steps] == list(solution.losses[0])
     assert [values[:2] for values in told] == [(step, 5) for step in range(1, 6)]

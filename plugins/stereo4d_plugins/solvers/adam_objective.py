@@ -29,11 +29,10 @@ class WrittenOut:
         device = problem.prediction.pointmap0.device
         self._points = torch.empty(2, shape[1], *self._layout(shape[2]), device=device)
         self._weight = torch.empty(shape, device=device)
-        counts = _counts(problem).flatten(1) / (shape[1] * shape[2])
         for pairs in problem.batches():
             for side in (0, 1):
-                weight = problem.confidence(side, pairs).flatten(1).log()
-                self._weight[side, pairs] = weight * counts[problem.edges[pairs, side]]
+                weight = problem.confidence(side, pairs).log() * problem.kept(problem.edges[pairs, side])
+                self._weight[side, pairs] = weight.flatten(1) / (shape[1] * shape[2])
                 self._store(side, pairs, problem.points(side, pairs).flatten(1, 2))
 
     def loss(self, world: Tensor, linear: Tensor, translation: Tensor) -> Tensor:
@@ -140,12 +139,3 @@ def _length(vectors: Tensor) -> Tensor:
     x, y, z = vectors.unbind(1)
     # A norm over an axis of three is many times slower on a CPU.
     return (x * x).addcmul_(y, y).addcmul_(z, z).sqrt_()
-
-
-def _counts(problem: AlignmentProblem) -> Tensor:
-    """(N, H, W) what each pixel counts for: one, or less where a mask ignores it."""
-    counts = torch.ones(problem.num_frames, *problem.image_size, device=problem.prediction.pointmap0.device)
-    masks = problem.known.masks
-    if masks is not None:
-        counts[masks.frames] = torch.where(masks.ignored.to(counts.device), masks.keeps, 1.0)
-    return counts
