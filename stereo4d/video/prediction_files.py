@@ -107,7 +107,8 @@ def join_predictions(
     for name in further:
         head, _, output = name.partition("/")
         maps.setdefault(head, {})[output] = read[name]
-    return read["edges"], PairPrediction(**{name: read[name] for name in PREDICTED}, extras=maps)
+    # A copy of the few bytes that outlive the predictions, so that the mapped file can go with them.
+    return read["edges"].clone(), PairPrediction(**{name: read[name] for name in PREDICTED}, extras=maps)
 
 
 def _joined(paths: Sequence[Path], names: Sequence[str], chosen: np.ndarray | None) -> dict[str, np.ndarray]:
