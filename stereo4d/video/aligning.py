@@ -78,11 +78,11 @@ def align_pairs(
     """
     problem = AlignmentProblem(
         edges.to(device),
-        _moved(prediction, device),
+        moved(prediction, device),
         len(clip),
         shared_focal=options.shares_focal(clip.original_sizes),
         free_principal_point=options.free_principal_point,
-        known=_moved(known, device),
+        known=moved(known, device),
     )
     steps: list[AlignmentStep] = []
     with progress.stage("alignment") as stage:
@@ -93,11 +93,11 @@ def align_pairs(
             stage.note(f"loss {loss:.4f}")
 
         def watch(step: AlignmentStep) -> None:
-            steps.append(_moved(step, torch.device("cpu")))
+            steps.append(moved(step, torch.device("cpu")))
 
         result = align(problem, seed=seed, progress=told, solver=load_solver(options.solver), watch=watch)
         stage.expect(stage.done)  # it may end before its last step
-    return Aligned(edges, _moved(result, torch.device("cpu")), tuple(steps))
+    return Aligned(edges, moved(result, torch.device("cpu")), tuple(steps))
 
 
 def settings_of(options: AlignmentOptions, known: KnownFiles, seed: int) -> dict[str, Any]:
@@ -105,13 +105,13 @@ def settings_of(options: AlignmentOptions, known: KnownFiles, seed: int) -> dict
     return {"seed": seed, "alignment": asdict(options), "known": known.settings()}
 
 
-def _moved(record: Record, device: torch.device) -> Record:
+def moved(record: Record, device: torch.device) -> Record:
     """A dataclass with all its tensors, and those of the dataclasses it holds, on a device."""
-    moved: dict[str, Any] = {}
+    there: dict[str, Any] = {}
     for entry in fields(record):
         value = getattr(record, entry.name)
         if isinstance(value, Tensor):
-            moved[entry.name] = value.to(device)
+            there[entry.name] = value.to(device)
         elif is_dataclass(value) and not isinstance(value, type):
-            moved[entry.name] = _moved(value, device)
-    return replace(record, **moved)
+            there[entry.name] = moved(value, device)
+    return replace(record, **there)

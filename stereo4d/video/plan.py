@@ -21,12 +21,12 @@ from stereo4d.video.inference import suitable_batch
 _SHARE_OF_PEAK = 0.6  # of the probed speed that a whole network reaches: norms, softmax and copies take the rest
 _DECODE_SECONDS = 20e-9  # per original pixel of every frame from the first taken to the last: decoders go through all
 _RESIZE_SECONDS = 40e-9  # per original pixel of a frame that is taken
-_ALIGN_SECONDS = 60e-3, 0.35e-6  # per pair, and per predicted point of it
+_ALIGN_SECONDS = 15e-3, 0.15e-6  # per pair, and per predicted point of it
 _RECORD_SECONDS = 0.7, 1.2e-6  # once, and per network pixel of a frame
 _PROBE_SECONDS = 0.2
 _BASE_MEMORY = 800 << 20  # Python, torch and the libraries
 _ACTIVATIONS = 2000  # bytes per pixel of a pair in a batch, float32
-_ALIGN_MEMORY = 60  # bytes per predicted point of a pair, beside the predictions
+_ALIGN_MEMORY = 8  # bytes per predicted point of a pair, beside the predictions
 _SCENE_BYTES = 2 + 2 + 1 + 3  # depth, confidence, dynamic, rgb
 _RECORDING_BYTES = 6  # per network pixel: points, colours, JPEG, depth
 
