@@ -1,0 +1,1 @@
+"""Pair predictors that need no weights."""

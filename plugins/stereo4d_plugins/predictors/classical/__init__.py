@@ -1,0 +1,1 @@
+"""Pairs from dense optical flow and two-view geometry: real footage without any weights."""
