@@ -17,6 +17,8 @@ from stereo4d.errors import PluginError
 
 GROUPS = (
     "stereo4d.heads",
+    "stereo4d.peers",
+    "stereo4d.predictors",
     "stereo4d.readers",
     "stereo4d.solvers",
     "stereo4d.viewers",
@@ -30,6 +32,12 @@ def installed(group: str) -> dict[str, EntryPoint]:
         group: for example ``"stereo4d.heads"``.
     """
     return {point.name: point for point in sorted(entry_points(group=group), key=lambda point: point.name)}
+
+
+def brought_by(group: str, name: str) -> str | None:
+    """The package that an entry point comes with, and its version; None where nobody says."""
+    point = installed(group).get(name)
+    return f"{point.dist.name} {point.dist.version}" if point is not None and point.dist is not None else None
 
 
 def load(group: str, name: str) -> Any:

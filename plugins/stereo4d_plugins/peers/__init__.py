@@ -1,0 +1,1 @@
+"""Other programs that reconstruct clips, to measure against."""

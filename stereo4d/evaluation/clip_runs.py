@@ -1,0 +1,203 @@
+"""Reconstructing clips with ours and with peers, one clip at a time; what is measured is kept and not measured again.
+
+A folder of measurements holds ``clips/`` (rendered, with their truth), ``peers/`` (what peers said about them) and one
+JSON file for every clip and every way of ours to reconstruct it.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stereo4d.data.synthetic.clip import TRUTH, SyntheticTruth, load_truth, synthesize_clip
+from stereo4d.data.synthetic.world import WorldConfig
+from stereo4d.evaluation.clip_errors import ClipErrors, clip_errors, scene_answer, trajectory_error
+from stereo4d.evaluation.peer import ClipAnswer, SparseDepth, load_peer
+from stereo4d.progress import SILENT, Progress
+from stereo4d.storage import map_arrays, read_metadata, save_arrays, write_json
+from stereo4d.types import Scene
+
+FIRST_SEED = 1_000_000
+"""Of the clips that are only measured on: nothing is tried out on them."""
+_WORK_STAGES = ("predictions", "alignment")
+
+
+@dataclass(frozen=True)
+class SyntheticClip:
+    """A clip of the synthetic world, by its number."""
+
+    number: int
+    """The same number shows the same world, whether its objects move or not."""
+    moving: bool
+    """Whether about half of the objects move; none does otherwise."""
+    frames: int = 24
+    width: int = 512
+    height: int = 288
+
+    @property
+    def kind(self) -> str:
+        """``static`` or ``dynamic``."""
+        return "dynamic" if self.moving else "static"
+
+    @property
+    def name(self) -> str:
+        """Unlike that of any other clip."""
+        return f"{self.kind}-{self.number}-{self.frames}x{self.width}x{self.height}"
+
+    def make(self, folder: Path, progress: Progress = SILENT) -> Path:
+        """Render it into a folder of its own, unless it is there; the folder of its frames."""
+        place = folder / self.name
+        if not (place / TRUTH).exists():
+            config = WorldConfig(moving_share=0.5 if self.moving else 0.0)
+            with progress.stage("render", self.frames, "frame") as stage:
+                synthesize_clip(
+                    *(place,),
+                    seed=FIRST_SEED + self.number,
+                    frames=self.frames,
+                    height=self.height,
+                    width=self.width,
+                    config=config,
+                    advance=stage.advance,
+                )
+        return place / "frames"
+
+
+Look = Callable[[Scene, SyntheticTruth], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Ours:
+    """Our way to reconstruct a clip: what ``reconstruct`` is told."""
+
+    weights: str
+    device: str = "auto"
+    precision: str = "auto"
+    seed: int = 0
+
+    def scene(self, source: Path | list[str], folder: Path, progress: Progress, **more: Any) -> Scene:
+        """Reconstruct a clip into a folder, replacing what is there."""
+        from stereo4d.video.pipeline import reconstruct
+
+        return reconstruct(source, folder, **asdict(self), **more, overwrite=True, progress=progress)
+
+
+@dataclass(frozen=True)
+class Record:
+    """How a clip came out."""
+
+    clip: SyntheticClip
+    errors: dict[str, ClipErrors]
+    """By the name of weights or peer; ours first."""
+    common: dict[str, float | None]
+    """By peer: the trajectory error of ours over those frames that the peer placed."""
+    stages: dict[str, float]
+    """Seconds of every stage of ours."""
+    pairs: int
+    """Directed pairs that ours predicted."""
+    warnings: list[str] = field(default_factory=list)
+    """What ours said to the user."""
+    more: dict[str, float] = field(default_factory=dict)
+    """What else was looked at."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "errors": {name: errors.as_dict() for name, errors in self.errors.items()}}
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Record:
+        """The inverse of ``as_dict``."""
+        errors = {
+            name: ClipErrors(**{key: value for key, value in entry.items() if key != "usable"})
+            for name, entry in stored["errors"].items()
+        }
+        return cls(**{**stored, "clip": SyntheticClip(**stored["clip"]), "errors": errors})
+
+
+def measure_clip(
+    clip: SyntheticClip,
+    ours: Ours,
+    peers: tuple[str, ...],
+    folder: Path,
+    *,
+    look: Look | None = None,
+    progress: Progress = SILENT,
+) -> Record:
+    """Reconstruct a clip with ours and with peers and compare with its truth, unless that was done before.
+
+    Args:
+        clip: which.
+        ours: how we reconstruct it.
+        peers: names of peers.
+        folder: of measurements.
+        look: what else to find out about our scene, which does not stay.
+        progress: told about rendering and reconstructing.
+    """
+    place = Path(ours.weights).stem if Path(ours.weights).exists() else ours.weights
+    kept = folder / f"{'-'.join([clip.name, place, *peers])}.json"
+    if kept.exists():
+        return Record.from_dict(json.loads(kept.read_text(encoding="utf-8")))
+    frames = clip.make(folder / "clips", progress)
+    truth = load_truth(frames)
+    answers = {name: peer_answer(name, frames, folder / "peers" / f"{clip.name}-{name}.safetensors") for name in peers}
+    places = next((answer.points for answer in answers.values() if len(answer.points)), SparseDepth.none())
+    with tempfile.TemporaryDirectory(dir=folder, prefix="scene-") as scratch:
+        scene = ours.scene(frames, Path(scratch) / "scene", progress, stride=1)
+        mine = scene_answer(scene, places, work_seconds(scene))
+        more = look(scene, truth) if look is not None else {}
+    record = Record(
+        clip=clip,
+        errors={name: clip_errors(answer, truth.clip) for name, answer in {place: mine, **answers}.items()},
+        common={
+            name: trajectory_error(mine.cam2world, truth.clip.cam2world, answer.placed)
+            for name, answer in answers.items()
+        },
+        stages={name: stage["seconds"] for name, stage in scene.manifest["stages"].items()},
+        pairs=scene.manifest["pairs"]["count"],
+        warnings=list(scene.manifest["warnings"]),
+        more=more,
+    )
+    write_json(kept, record.as_dict())
+    return record
+
+
+def work_seconds(scene: Scene) -> float:
+    """Seconds from frames in memory to cameras and depth; reading, recording and writing left out, as for peers."""
+    return sum(scene.manifest["stages"][name]["seconds"] for name in _WORK_STAGES)
+
+
+def peer_answer(name: str, frames: Path, kept: Path) -> ClipAnswer:
+    """What a peer says about a folder of images, asked once: the answer is kept in a file."""
+    if kept.exists():
+        return load_answer(kept)
+    answer = load_peer(name).reconstruct(read_images(frames))
+    save_answer(answer, kept)
+    return answer
+
+
+def read_images(folder: Path) -> np.ndarray:
+    """(N, H, W, 3) uint8 of a folder of PNG images, in the order of their names."""
+    from PIL import Image
+
+    return np.stack([np.asarray(Image.open(path).convert("RGB")) for path in sorted(folder.glob("*.png"))])
+
+
+def save_answer(answer: ClipAnswer, path: Path) -> None:
+    """Write an answer to a safetensors file."""
+    points = {f"points/{name}": value for name, value in vars(answer.points).items()}
+    arrays = {"cam2world": answer.cam2world, "focal": answer.focal, **points}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_arrays(path, arrays, {"seconds": str(answer.seconds), "failure": answer.failure})
+
+
+def load_answer(path: Path) -> ClipAnswer:
+    """Read what ``save_answer`` wrote."""
+    arrays, said = map_arrays(path), read_metadata(path)
+    points = SparseDepth(*(np.array(arrays[f"points/{name}"]) for name in ("frame", "pixel", "depth")))
+    cameras = np.array(arrays["cam2world"]), np.array(arrays["focal"])
+    return ClipAnswer(*cameras, points, float(said["seconds"]), said["failure"])
