@@ -181,6 +181,10 @@ def _clip(told: Mapping[str, tuple[Path, np.ndarray]], edges: np.ndarray, sizes:
     count = sizes.get("N", int(edges.max()) + 1)
     if edges.min() < 0 or edges.max() >= count:
         raise InputError(f"{label}: edges name frames {edges.min()} to {edges.max()}, but there are 0 to {count - 1}")
+    paired = np.unique(edges)
+    if len(paired) < count:  # before anything of N frames is made: a stray number may be huge
+        first = int(np.append(paired != np.arange(len(paired)), True).argmax())
+        raise InputError(f"{label}: {count - len(paired)} of {count} frames are in no pair, the first is frame {first}")
     for name, (good, rule) in _FRAME_RULES.items():
         if name in told and not good(told[name][1]):
             raise InputError(f"{told[name][0]}: {name} must be {rule}")

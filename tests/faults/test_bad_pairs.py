@@ -69,7 +69,12 @@ CHANGES = {
     ),
     "a frame that no pair joins": (
         {"times": np.arange(7.0)},
-        "no chain of pairs leads from frame 0 to frames 5, 6",
+        "2 of 7 frames are in no pair, the first is frame 5",
+    ),
+    "a frame beyond all bounds": (damaged("edges", (0, 0), 2**60), "frames are in no pair, the first is frame 5"),
+    "frames that hang together in two parts": (
+        {"edges": torch.tensor([[0, 0], [1, 1]] * 7)},
+        "no chain of pairs leads from frame 0 to frames 1",
     ),
     "colours of another size": (
         {"rgb": np.zeros((FRAMES, HEIGHT, WIDTH + 1, 3), np.uint8)},
