@@ -1,0 +1,111 @@
+"""From tracks to the cameras of all frames: which kind of motion explains them, and with which focal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stereo4d_plugins.predictors.classical.bundle import Adjusted, Bundle
+from stereo4d_plugins.predictors.classical.hypotheses import image_motion, key_frames, moving, refined, turning
+from stereo4d_plugins.predictors.classical.lens import Lens
+from stereo4d_plugins.predictors.classical.registration import Path, extend, with_points
+from stereo4d_plugins.predictors.classical.rotations import between
+from stereo4d_plugins.predictors.classical.tracks import Tracks
+
+_KEY_TRACKS, _MOST_TRACKS, _MOST_FRAMES = 450, 1200, 100
+_TURNS_AS_WELL = 1.35  # residuals of a camera that only turns, over those of one that moves, up to which it only turns
+
+
+@dataclass(frozen=True)
+class CameraPath:
+    """Cameras of N frames."""
+
+    rotation: np.ndarray
+    """(N, 3, 3) world to camera."""
+    translation: np.ndarray
+    """(N, 3) world to camera."""
+    known: np.ndarray
+    """(N,) bool: placed, not filled in."""
+    focal: float
+    """Pixels, the shared one."""
+    rotation_only: bool
+    """Whether no baseline shows; translations are zero then."""
+    adjusted: Adjusted
+    """The last adjustment, of a part of the frames in a long clip."""
+
+
+def find_path(tracks: Tracks, lens: Lens, *, seed: int) -> CameraPath | None:
+    """The camera path that explains the tracks.
+
+    Args:
+        tracks: of N frames.
+        lens: whose focal is free unless it is known.
+        seed: same seed, same answer.
+
+    Returns:
+        None where neither turning nor moving explains them.
+    """
+    motion = image_motion(tracks)
+    keys = key_frames(motion, 0.08 * lens.long_side, at_least=8, at_most=12)
+    frames = np.union1d(_adjusted_frames(motion, lens), keys)
+    observations = lens.observed(tracks.table(keys, at_least=2, at_most=_KEY_TRACKS), keys)
+    turned = turning(observations, lens.starts(), free_focal=not lens.known)
+    path = moving(observations, lens.starts(), lens.limit, free_focal=not lens.known, seed=seed)
+    if path is not None:
+        path, done = _all_frames(path, keys, frames, tracks, lens, seed)
+        if turned is None or done.sigma * _TURNS_AS_WELL < turned.sigma:
+            return _moved(path, done, frames, tracks.frames)
+    if turned is None:
+        return None
+    return _turned(tracks, lens, frames, turned.bundle.focal)
+
+
+def _moved(path: Path, done: Adjusted, frames: np.ndarray, count: int) -> CameraPath:
+    """A path of some frames, filled in for all."""
+    known = np.zeros(count, bool)
+    known[frames] = path.placed
+    rotation, centre = np.repeat(np.eye(3)[None], count, 0), np.zeros((count, 3))
+    rotation[frames] = path.bundle.rotation
+    centre[frames] = -np.einsum("nji,nj->ni", path.bundle.rotation, path.bundle.translation)
+    where = np.flatnonzero(known)
+    rotation = between(rotation, known)
+    centre = np.stack([np.interp(np.arange(count), where, centre[where, axis]) for axis in range(3)], -1)
+    return CameraPath(rotation, -np.einsum("nij,nj->ni", rotation, centre), known, done.bundle.focal, False, done)
+
+
+def _turned(tracks: Tracks, lens: Lens, frames: np.ndarray, focal: float) -> CameraPath | None:
+    """A path of rotations for all frames."""
+    observations = lens.observed(tracks.table(frames, at_least=2, at_most=_MOST_TRACKS), frames)
+    done = turning(observations, [focal], free_focal=not lens.known)
+    if done is None:
+        return None
+    known = np.zeros(tracks.frames, bool)
+    known[frames] = True
+    rotation = np.repeat(np.eye(3)[None], tracks.frames, 0)
+    rotation[frames] = done.bundle.rotation
+    still = np.zeros((tracks.frames, 3))
+    return CameraPath(between(rotation, known), still, known, done.bundle.focal, True, done)
+
+
+def _adjusted_frames(motion: np.ndarray, lens: Lens) -> np.ndarray:
+    """All frames of a clip of usual length; of a longer one those that the image motion asks for."""
+    if len(motion) < _MOST_FRAMES:
+        return np.arange(len(motion) + 1)
+    return key_frames(motion, 0.04 * lens.long_side, at_least=48, at_most=_MOST_FRAMES)
+
+
+def _all_frames(
+    path: Path, keys: np.ndarray, frames: np.ndarray, tracks: Tracks, lens: Lens, seed: int
+) -> tuple[Path, Adjusted]:
+    """Carry a path of key frames over to more frames and more tracks, and adjust it."""
+    table = tracks.table(frames, at_least=3, at_most=_MOST_TRACKS)
+    observations = lens.observed(table, frames)
+    rotation, translation = np.repeat(np.eye(3)[None], len(frames), 0), np.zeros((len(frames), 3))
+    placed = np.zeros(len(frames), bool)
+    at = np.searchsorted(frames, keys)
+    rotation[at], translation[at], placed[at] = path.bundle.rotation, path.bundle.translation, path.placed
+    bundle = Bundle(rotation, translation, np.zeros((len(table), 3)), path.bundle.focal)
+    whole = with_points(Path(bundle, placed, np.zeros(len(table), bool)), observations, lens.limit)
+    whole = extend(whole, observations, lens.limit, free_focal=False, seed=seed)
+    return refined(whole, observations, lens.limit, free_focal=not lens.known)
