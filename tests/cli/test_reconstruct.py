@@ -78,7 +78,7 @@ def test_a_dry_run_says_what_it_would_take_loads_no_weight_and_leaves_no_file(
     def refuse(*arguments, **keywords):
         raise AssertionError("a dry run must not load weights")
 
-    monkeypatch.setattr("stereo4d.video.pipeline.load_model", refuse)
+    monkeypatch.setattr("stereo4d.video.network_predictor.load_model", refuse)
     monkeypatch.setattr("stereo4d.network.weights.loading.build", refuse)
     out = tmp_path / "out"
     report, _ = run(capsys, synthetic / "clip.mp4", "--out", out, "--weights", weights, "--dry-run", "--size", "64")
@@ -156,7 +156,7 @@ def test_poses_that_cannot_be_used_are_refused_before_a_pair_is_predicted(
     def refuse(*arguments, **keywords):
         raise AssertionError("no weight needs to be loaded to see this")
 
-    monkeypatch.setattr("stereo4d.video.pipeline.load_model", refuse)
+    monkeypatch.setattr("stereo4d.video.network_predictor.load_model", refuse)
     np.save(tmp_path / "poses.npy", content)
     argv = [synthetic / "clip.mp4", "--out", tmp_path / "out", "--weights", weights, *SMALL]
     assert main(["reconstruct", *map(str, argv), "--poses", str(tmp_path / "poses.npy")]) == 1
