@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +18,14 @@ from stereo4d.alignment.known import KnownResidual
 from stereo4d.alignment.known_report import known_residuals
 from stereo4d.alignment.problem import AlignmentProblem, normalise_scale
 from stereo4d.alignment.solver import Progress, ReweightedLeastSquares, Solver
-from stereo4d.alignment.survey import survey
+from stereo4d.alignment.survey import Survey, survey
 from stereo4d.alignment.trust import trusted_pairs
 from stereo4d.alignment.watching import Watch
+
+log = logging.getLogger(__name__)
+
+_TELLING_NOTHING = 0.5
+"""Noise of a tenth of the distance in every coordinate leaves a misfit of 0.27; random points leave more than 1."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,8 @@ class AlignmentResult:
     """The same of this result; never above ``start_loss`` unless weighted known quantities pull it there."""
     final_loss: float
     """The objective of this result over all pixels, in the unit of the answer."""
+    misfit: float
+    """Mean distance between points and what the pairs say of them, as a share of the scene's size."""
     iterations: int
     reason: str
     """Why the solver stopped, in words."""
@@ -110,6 +118,8 @@ def align(
         # The solver saw cells; on the pixels themselves its answer must not be worse either.
         cameras, solved_loss, reason = start, start_loss, "the start is better"
     depth, final_loss = dense_depth(problem, cameras, floor=floor)
+    misfit = final_loss / (seen.weight() * scene_size(problem, cameras))
+    warn_if_meaningless(seen, misfit)
     return AlignmentResult(
         cam2world=cameras.cam2world.float(),
         intrinsics=cameras.intrinsics.float(),
@@ -121,11 +131,27 @@ def align(
         start_loss=start_loss,
         solved_loss=solved_loss,
         final_loss=final_loss,
+        misfit=misfit,
         iterations=sum(len(level) - 1 for level in solution.losses),
         reason=reason,
         known=known_residuals(seen, cameras, depth, floor=floor),
         scale_given=anchors.scale_given,
     )
+
+
+def warn_if_meaningless(seen: Survey, misfit: float) -> None:
+    """Say so where no answer can mean anything: axes turned round, or pairs that contradict one another altogether."""
+    if misfit > _TELLING_NOTHING:
+        log.warning(
+            "alignment: in the mean, points lie %.0f %% of the scene's size away from what the pairs say: the pairs do "
+            "not tell one story, and neither cameras nor depth mean anything; check weights, frames and pair graph",
+            100 * misfit,
+        )
+    if float((seen.points[0][..., 2] > 0).double().mean()) < 0.5 or bool(seen.votes.isnan().all()):
+        log.warning(
+            "alignment: the first views' pointmaps do not lie before their own cameras, behind their own pixels; axes "
+            "must be x right, y down, z forward, and neither cameras nor depth mean anything otherwise"
+        )
 
 
 def best_confidence(problem: AlignmentProblem) -> Tensor:

@@ -36,6 +36,11 @@ class Survey:
         """(E,) mean confidence of view 0 times mean confidence of view 1."""
         return self.confidence[0].mean(1) * self.confidence[1].mean(1)
 
+    def weight(self) -> float:
+        """What a distance of one everywhere would cost: the means of ln(confidence) over both views, added."""
+        # Masked pixels stand at zero confidence here; they have none to give.
+        return max(sum(float(told.clamp(min=1).log().mean()) for told in self.confidence), 1e-9)
+
     def of(self, pairs: Tensor) -> Survey:
         """The survey of some of the pairs, (E',) indices."""
         return replace(

@@ -266,6 +266,25 @@ def test_predictions_that_say_little_never_give_nan(case):
     assert result.solved_loss <= result.start_loss
 
 
+@pytest.mark.parametrize(
+    ("case", "warning"),
+    [("noise only", "one story"), ("behind", "x right, y down"), ("mirrored", "x right, y down"), ("noisy", "")],
+)
+def test_pairs_that_mean_nothing_are_warned_about(case, warning, caplog):
+    _, problem = problem_of(4, noise=0.1 if case == "noisy" else 0.0)
+    told = problem.prediction
+    if case == "noise only":
+        random = torch.randn(2, *told.pointmap0.shape, generator=torch.Generator().manual_seed(0))
+        told = replace(told, pointmap0=random[0], pointmap1=random[1])
+    elif case != "noisy":
+        turned = torch.tensor([-1.0, 1.0, 1.0] if case == "mirrored" else [-1.0, -1.0, -1.0])
+        told = replace(told, pointmap0=turned * told.pointmap0, pointmap1=turned * told.pointmap1)
+    result = align(replace(problem, prediction=told))
+    assert warning in caplog.text
+    assert bool(caplog.text) is (case != "noisy")
+    assert (result.misfit > 0.5) is (case == "noise only")
+
+
 def test_half_precision_predictions_are_taken():
     world, problem = problem_of(5)
     told = problem.prediction
