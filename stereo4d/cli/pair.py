@@ -14,6 +14,7 @@ def pair(
     size: int | None = None,
     device: str = "auto",
     precision: str = "auto",
+    seed: int = 0,
     quiet: bool = False,
 ) -> None:
     """Predict the 3D points of two images, both in the first image's camera, and store them as .npz.
@@ -24,29 +25,28 @@ def pair(
         image0: first image file.
         image1: second image file.
         out: the .npz file to write.
-        weights: 'embedded', a .pth or .safetensors file, or a folder with model.safetensors and config.json.
-        size: long side at which the network sees the images, in pixels; by default what it was trained at.
+        weights: 'embedded', an installed predictor such as 'classical', a .pth or .safetensors file, or a folder with
+            model.safetensors and config.json.
+        size: long side at which the predictor sees the images, in pixels; by default what it was trained at.
         device: cpu, cuda, or auto.
         precision: exact (float32), bf16, or auto (bf16 where the processor has it).
+        seed: same seed, same points.
         quiet: print nothing.
     """
     import numpy as np
-    import torch
 
     from stereo4d.data.transforms import open_image, prepare_image
     from stereo4d.network.precision import resolve_device
-    from stereo4d.network.weights import load_model
     from stereo4d.storage import atomic_file
+    from stereo4d.video.predictors import load_predictor
 
     pictures = [open_image(image0), open_image(image1)]
-    place = resolve_device(device)
-    network = load_model(weights, device=place, precision=precision)
-    side = max(network.config.img_size) if size is None else size
-    views = [prepare_image(picture, side, patch_size=network.config.patch_size) for picture in pictures]
-    with torch.inference_mode():
-        prediction = network(*(view.image[None].to(place) for view in views))
+    predictor = load_predictor(weights, device=resolve_device(device), precision=precision)
+    side = predictor.traits.size if size is None else size
+    view0, view1 = (prepare_image(picture, side, patch_size=predictor.traits.patch_size) for picture in pictures)
+    prediction = predictor.predict_images(view0.image[None], view1.image[None], seed=seed)
     names = ("pointmap0", "pointmap1", "confidence0", "confidence1")
-    arrays = {name: getattr(prediction, name)[0].float().cpu().numpy() for name in names}
+    arrays = {name: getattr(prediction, name)[0].numpy() for name in names}
     with atomic_file(Path(out)) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
     if not quiet:

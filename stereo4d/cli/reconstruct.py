@@ -108,6 +108,9 @@ def _scene(entries: Sequence[str], folder: Path, options: Options, *, overwrite:
     from stereo4d.video.pipeline import run
 
     job = open_job(source, listing, options)
+    if job.choice.because is not None and not progress.quiet:
+        # What was chosen for the user is said before the work, not after it.
+        print(f"weights    {job.choice.words()}", flush=True)
     try:
         scene = run(job, folder, overwrite=overwrite, progress=progress)
     except KeyboardInterrupt as stop:

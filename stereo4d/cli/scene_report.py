@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ def scene_report(scene: Scene, folder: Path) -> dict[str, Any]:
         "recording": str(folder / RECORDING),
         "alignment_recording": str(alignment) if alignment.exists() else None,
         "frames": len(scene),
+        "weights": said["weights"],
         "pairs": said["pairs"]["count"],
         "alignment": said["alignment"],
         "known": said["known"],
@@ -50,8 +51,10 @@ def scene_lines(scene: Scene, folder: Path, *, more: Sequence[str] = ()) -> list
     stages = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
     shown = "; --alignment shows how it was aligned" if report["alignment_recording"] else ""
     graph = scene.manifest["pairs"]["graph"] or "as stored"
+    weights = report["weights"] and weights_line(report["weights"])
     return [
         f"input      {report['input']}",
+        *([f"weights    {weights}"] if weights else []),
         f"frames     {len(scene)}, {scene.times[0]:.2f} to {scene.times[-1]:.2f} s",
         f"pairs      {report['pairs']} ({graph})",
         *alignment_lines(scene.manifest),
@@ -60,3 +63,10 @@ def scene_lines(scene: Scene, folder: Path, *, more: Sequence[str] = ()) -> list
         f"scene      {folder}",
         f"recording  {report['recording']} (stereo4d view {folder}{shown})",
     ]
+
+
+def weights_line(weights: Mapping[str, Any]) -> str:
+    """What predicted, from the ``weights`` of a manifest, in words."""
+    # Pairs may come with the manifest of an earlier version.
+    brought, because = weights.get("version") or weights.get("name"), weights.get("chosen_because")
+    return f"{weights.get('source')} ({brought})" + (f", chosen because {because}" if because else "")

@@ -9,18 +9,27 @@ if TYPE_CHECKING:
 
 
 def weights(action: Literal["show"], file: str, *, json: bool = False) -> None:
-    """Show what a weights file is, without running anything in it.
+    """Show what a weights file is, without running anything in it; of a predictor without weights, say so.
 
     Args:
         action: show.
-        file: 'embedded', a .pth or .safetensors file, or a folder with model.safetensors and config.json.
+        file: 'embedded', a .pth or .safetensors file, a folder with model.safetensors and config.json, or the name of
+            an installed predictor.
         json: print one JSON object instead of lines.
     """
     from dataclasses import asdict
 
     from stereo4d.cli.common import print_json
     from stereo4d.network.weights import inspect
+    from stereo4d.video.predictors import is_installed, load_predictor
 
+    if is_installed(file):
+        identity = load_predictor(file).identity(file)
+        if json:
+            print_json(asdict(identity))
+        else:
+            print(f"{identity.name}: no weights, an installed predictor of {identity.version}, {identity.licence}")
+        return
     info = inspect(file)
     if json:
         print_json(asdict(info))

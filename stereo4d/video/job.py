@@ -1,7 +1,8 @@
-"""One reconstruction, decided but not begun: which frames, which pairs, which network, at which size, where."""
+"""One reconstruction, decided but not begun: which frames, which pairs, which predictor, at which size, where."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -11,16 +12,17 @@ import torch
 
 from stereo4d import __version__
 from stereo4d.data.transforms import plan_fit
-from stereo4d.errors import InputError
-from stereo4d.network.config import StereoConfig
-from stereo4d.network.precision import choose, resolve_device
-from stereo4d.network.weights import CheckpointInfo, inspect, read_checkpoint
+from stereo4d.errors import InputError, UsageError
+from stereo4d.network.precision import resolve_device
 from stereo4d.video.aligning import load_solver, settings_of
+from stereo4d.video.choosing import Choice, choose_weights
 from stereo4d.video.clip import Size, common_size
 from stereo4d.video.frames import Listing
 from stereo4d.video.options import Options
 from stereo4d.video.pair_graph import Edge, goes_by_similarity, most_pairs, pair_graph
 from stereo4d.video.plan import Plan, make_plan
+from stereo4d.video.predictor import Identity, Predictor
+from stereo4d.video.predictors import load_predictor
 from stereo4d.video.sources import Source, sha256
 
 
@@ -33,12 +35,12 @@ class Job:
     listing: Listing
     indices: tuple[int, ...]
     """Frames to take, rising."""
-    config: StereoConfig
+    choice: Choice
+    """What predicts the pairs, as the user named it or by a look at the clip."""
+    predictor: Predictor
     size: int
     """Long side at network size, in pixels."""
     device: torch.device
-    dtype: torch.dtype
-    """What encoder and decoder compute in."""
 
     @property
     def exact(self) -> bool:
@@ -54,29 +56,34 @@ class Job:
     def network_size(self) -> Size:
         """(H, W) of the network's images."""
         height, width = self.original_size
-        return plan_fit(width, height, self.size, patch_size=self.config.patch_size).size
+        return plan_fit(width, height, self.size, patch_size=self.predictor.traits.patch_size).size
+
+    @property
+    def graph(self) -> str:
+        """The pair graph's name: the user's, or what the predictor does best with."""
+        return self.options.graph or self.predictor.traits.graph
 
     @property
     def goes_by_similarity(self) -> bool:
         """Whether which pairs there are depends on how alike frames look."""
-        return goes_by_similarity(self.options.graph)
+        return goes_by_similarity(self.graph)
 
     def edges(self, num_frames: int, similarity: np.ndarray | None = None) -> list[Edge]:
         """The pairs among this many frames; see ``pair_graph``."""
-        return pair_graph(self.options.graph, num_frames, similarity=similarity)
+        return pair_graph(self.graph, num_frames, similarity=similarity)
 
     def plan(self) -> Plan:
         """What this job will cost."""
+        frames, pairs, size = len(self.indices), most_pairs(self.graph, len(self.indices)), self.network_size
         return make_plan(
-            self.config,
-            frames=len(self.indices),
+            self.predictor.cost(frames=frames, pairs=pairs, size=size, by_similarity=self.goes_by_similarity),
+            predictor=self.choice.words(),
+            frames=frames,
             span=self.indices[-1] - self.indices[0] + 1,
-            pairs=most_pairs(self.options.graph, len(self.indices)),
+            pairs=pairs,
             pairs_are_most=self.goes_by_similarity,
-            size=self.network_size,
+            size=size,
             original_size=self.original_size,
-            device=self.device,
-            dtype=self.dtype,
             exact=self.exact,
         )
 
@@ -86,9 +93,9 @@ class Job:
         return sha256(self.source)
 
     @cached_property
-    def checkpoint(self) -> CheckpointInfo:
-        """What the weights are, with checksum and licence; the whole file is read."""
-        return inspect(self.options.weights)
+    def identity(self) -> Identity:
+        """What the predictor is, with licence and, of weights, checksum; the whole file is read."""
+        return self.predictor.identity(self.choice.weights)
 
     def settings(self) -> dict[str, Any]:
         """All that decides what frames and predictions look like, as plain values."""
@@ -96,13 +103,20 @@ class Job:
             "stereo4d": __version__,
             "input_sha256": self.input_sha256,
             "selection": asdict(self.options.selection),
-            "graph": self.options.graph,
+            "graph": self.graph,
             "size": self.size,
             "network_size": list(self.network_size),
-            "weights_sha256": self.checkpoint.sha256,
+            "weights_sha256": self.identity.sha256,
+            "predictor": None if self.identity.sha256 else f"{self.identity.name} ({self.identity.version})",
             "precision": self.options.precision,
-            "dtype": str(self.dtype).removeprefix("torch."),
+            "dtype": self.predictor.traits.computes_in,
+            "steered_by": self._steering() if self.predictor.traits.steered else None,
         }
+
+    def _steering(self) -> dict[str, Any]:
+        """What beside frames and weights decides what the predictor says."""
+        intrinsics = self.options.known.settings().get("intrinsics", {})
+        return {"seed": self.options.seed, "intrinsics_sha256": intrinsics.get("sha256")}
 
     def alignment_settings(self) -> dict[str, Any]:
         """All that decides how the pairs are brought into one world, as plain values; frames and predictions stay."""
@@ -121,21 +135,35 @@ def open_job(source: Source, listing: Listing, options: Options) -> Job:
         InputError: the selection leaves no frame, or a file of what is known cannot be used.
         CheckpointError: the weights cannot be used.
         GraphError: the pair graph cannot be.
-        UsageError: an option is wrong.
+        PluginError: the predictor cannot be used.
+        UsageError: an option is wrong, or asks for what the predictor cannot do.
     """
     options.known.check()
     load_solver(options.alignment.solver)
     device = resolve_device(options.device)
-    dtype = choose(options.precision, device).reduced or torch.float32
     indices = tuple(options.selection.choose(listing.times))
     if not indices:
         raise InputError(
             f"{source.label}: no frame lies between --start and --end; its {len(listing.times)} frames span "
             f"{listing.times[0]:.3f} to {listing.times[-1]:.3f} s"
         )
-    config = StereoConfig.from_json(read_checkpoint(options.weights).options)
-    size = options.size or max(config.img_size)
-    job = Job(source, options, listing, indices, config, size, device, dtype)
+    choice = _choice(source, indices, options)
+    predictor = load_predictor(choice.weights, device=device, precision=options.precision)
+    size = options.size or predictor.traits.size
+    job = Job(source, options, listing, indices, choice, predictor, size, device)
+    if job.goes_by_similarity and not predictor.traits.finds_likeness:
+        raise UsageError(
+            f"--graph {job.graph} goes by how alike frames look, which {choice.weights} cannot tell; "
+            f"take another graph, such as {predictor.traits.graph}, or a network (--weights embedded)"
+        )
     # Both can fail: better now than after the work.
-    _ = job.network_size, most_pairs(options.graph, len(indices))
+    _ = job.network_size, most_pairs(job.graph, len(indices))
     return job
+
+
+def _choice(source: Source, indices: Sequence[int], options: Options) -> Choice:
+    """The user's, or by a look at the clip."""
+    if options.weights is not None:
+        return Choice(options.weights)
+    by_similarity = options.graph is not None and goes_by_similarity(options.graph)
+    return choose_weights(source, indices, by_similarity=by_similarity)

@@ -69,7 +69,7 @@ def build_manifest(
 
 def provenance_of(job: Job) -> Provenance:
     """What a reconstruction is made from, and how."""
-    checkpoint = job.checkpoint
+    identity = job.identity
     sections = {
         "input": {
             "path": job.source.label,
@@ -78,15 +78,13 @@ def provenance_of(job: Job) -> Provenance:
             "declared_frames": len(job.listing.times),
         },
         "weights": {
-            "source": job.options.weights,
-            "name": checkpoint.name,
-            "sha256": checkpoint.sha256,
-            "licence": checkpoint.licence,
-            "format": checkpoint.format,
+            "source": job.choice.weights,
+            **asdict(identity),
+            "chosen_because": job.choice.because,
         },
         "settings": {**job.settings(), **job.alignment_settings(), "device": str(job.device)},
     }
-    return Provenance(sections, job.options.graph, job.options.known)
+    return Provenance(sections, job.graph, job.options.known)
 
 
 def _frame(clip: Clip, position: int) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from stereo4d.errors import UsageError
 from stereo4d.video.frames import Selection
 from stereo4d.video.known_files import KnownFiles
 
-DEFAULT_GRAPH = "swin-3-noncyclic"
 DEFAULT_SOLVER = "reweighted"
 
 
@@ -40,16 +39,18 @@ class AlignmentOptions:
 class Options:
     """What the user of a reconstruction can choose."""
 
-    weights: str = "embedded"
-    """'embedded', a .pth or .safetensors file, or a folder with model.safetensors and config.json."""
+    weights: str | None = None
+    """'classical' (no weights: optical flow and two-view geometry) or another installed predictor, 'embedded', a .pth
+    or .safetensors file, or a folder with model.safetensors and config.json; by default what suits the clip best."""
     device: str = "auto"
     """cpu, cuda, cuda:1 ..., or auto."""
     precision: str = "auto"
     """exact (float32 all through, and stored so), bf16, or auto (bf16 where the processor has it)."""
-    graph: str = DEFAULT_GRAPH
-    """Which frames are paired: swin-W-noncyclic, complete, oneref-R, logwin-W, retrieval-A-K, complete,seqD ..."""
+    graph: str | None = None
+    """Which frames are paired: swin-W-noncyclic, complete, oneref-R, logwin-W, retrieval-A-K, complete,seqD ...; by
+    default what the predictor does best with."""
     size: int | None = None
-    """Long side of the network's images in pixels; by default the size the network was trained at."""
+    """Long side of the predictor's images in pixels; by default the size the network was trained at."""
     selection: Selection = field(default_factory=Selection)
     """Which frames are taken."""
     seed: int = 0

@@ -30,7 +30,10 @@ import numpy as np
 from stereo4d.errors import GraphError
 from stereo4d.video.graph_kinds import DEFAULT_WINDOW, Complete, Edge, GraphKind, known_names, parse_kind
 
-__all__ = ["Edge", "both_ways", "goes_by_similarity", "most_pairs", "pair_graph", "window_graph"]
+__all__ = ["DEFAULT_GRAPH", "Edge", "both_ways", "goes_by_similarity", "most_pairs", "pair_graph", "window_graph"]
+
+DEFAULT_GRAPH = "swin-3-noncyclic"
+"""What predictors that do not ask for another graph are given."""
 
 
 def pair_graph(name: str, num_frames: int, *, similarity: np.ndarray | None = None) -> list[Edge]:

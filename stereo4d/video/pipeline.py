@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from stereo4d.alignment.known import Known
-from stereo4d.network.stereo import StereoNetwork
-from stereo4d.network.weights import load_model
 from stereo4d.progress import SILENT, Progress
-from stereo4d.storage import map_arrays, save_arrays
+from stereo4d.storage import map_arrays, save_arrays, write_json
 from stereo4d.types import Scene
 from stereo4d.video.aligning import Aligned, align_pairs
 from stereo4d.video.clip import Clip, camera_stands_still, read_clip
@@ -23,13 +22,13 @@ from stereo4d.video.job import Job, open_job
 from stereo4d.video.known_files import KnownFiles, load_known
 from stereo4d.video.making import collected_warnings, make_scene
 from stereo4d.video.manifest import provenance_of
-from stereo4d.video.options import DEFAULT_GRAPH, AlignmentOptions, Options
+from stereo4d.video.options import AlignmentOptions, Options
 from stereo4d.video.prediction_files import FRAMES_FILE, ShardWriter, read_predictions, stored_edges
-from stereo4d.video.similarity import frame_similarity
 from stereo4d.video.sources import find_source
 from stereo4d.video.workspace import Workspace
 
 SIMILARITY_FILE = "similarity.safetensors"
+REMARKS_FILE = "remarks.json"
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +37,10 @@ def reconstruct(
     source: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
-    weights: str | Path = "embedded",
+    weights: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
-    graph: str = DEFAULT_GRAPH,
+    graph: str | None = None,
     size: int | None = None,
     stride: int | None = None,
     fps: float | None = None,
@@ -59,11 +58,13 @@ def reconstruct(
     Args:
         source: a video, a folder or glob of images, or a list of images.
         out: the scene folder. An interrupted run in it is taken up again if all settings agree.
-        weights: ``"embedded"``, a ``.pth`` or ``.safetensors`` file, or a folder with ``model.safetensors``.
+        weights: ``"classical"`` or another installed predictor, ``"embedded"``, a ``.pth`` or ``.safetensors`` file, or
+            a folder with ``model.safetensors``; None takes what suits the clip best, see ``video.choosing``.
         device: ``auto``, ``cpu``, ``cuda`` ...
         precision: ``auto``, ``bf16`` or ``exact``.
-        graph: which frames are paired, for example ``swin-3-noncyclic`` or ``complete``; see ``video.pair_graph``.
-        size: long side of the network's images in pixels; None takes the size the network was trained at.
+        graph: which frames are paired, for example ``swin-3-noncyclic`` or ``complete``; see ``video.pair_graph``. None
+            takes what the predictor does best with.
+        size: long side of the predictor's images in pixels; None takes the size the network was trained at.
         stride: take every how manyth frame.
         fps: take this many frames a second.
         max_frames: take at most this many.
@@ -84,7 +85,7 @@ def reconstruct(
     entries = [str(entry) for entry in ([source] if isinstance(source, str | Path) else source)]
     selection = Selection(stride, fps, max_frames, start, end)
     options = Options(
-        *(str(weights), device, precision, graph, size, selection, seed),
+        *(None if weights is None else str(weights), device, precision, graph, size, selection, seed),
         alignment=alignment or AlignmentOptions(),
         known=known or KnownFiles(),
     )
@@ -99,7 +100,7 @@ def run(job: Job, out: Path, *, overwrite: bool = False, progress: Progress = SI
         provenance = provenance_of(job)
         clip = prepare_frames(job, workspace, progress)
         known = load_known(job.options.known, FrameGeometry.of(clip))
-        predict(job, workspace, clip, progress)
+        predict(job, workspace, clip, known, progress)
         aligned = align_predictions(job, workspace, clip, known, progress)
         return make_scene(clip, aligned, provenance, workspace, warnings, progress)
 
@@ -112,37 +113,51 @@ def prepare_frames(job: Job, workspace: Workspace, progress: Progress) -> Clip:
             read_clip(
                 *(job.source, job.listing, job.indices),
                 size=job.size,
-                patch_size=job.config.patch_size,
+                patch_size=job.predictor.traits.patch_size,
                 progress=progress,
             ).save(stored)
     clip = Clip.load(stored)
     if len(clip) == 1:
         log.warning("%s: one frame only; it is paired with itself, and there is no camera path", job.source.label)
     elif camera_stands_still(clip):
-        log.warning("%s: the camera stands still; depth rests on the network alone, no parallax", job.source.label)
+        log.warning("%s: the camera stands still; there is no parallax that shows how far things are", job.source.label)
     return clip
 
 
-def predict(job: Job, workspace: Workspace, clip: Clip, progress: Progress) -> None:
-    """Run the network on all pairs that are not stored yet, and store them as they come."""
-    if workspace.done("predictions"):
-        return
-    with workspace.stage("predictions"):
-        network = load_model(job.options.weights, device=job.device, precision=job.options.precision)
-        similarity = similarity_of(job, workspace, network, clip, progress) if job.goes_by_similarity else None
-        left = job.edges(len(clip), similarity)[len(stored_edges(workspace.pairs)) :]
-        writer = ShardWriter(workspace.pairs, exact=job.exact)
-        for batch in predict_pairs(network, clip, left, progress=progress):
-            writer.add(batch)
-        writer.flush()
+def predict(job: Job, workspace: Workspace, clip: Clip, known: Known, progress: Progress) -> None:
+    """Predict all pairs that are not stored yet, and store them as they come; then say what the predictor remarks."""
+    remarks = workspace.unfinished / REMARKS_FILE
+    if not workspace.done("predictions"):
+        with workspace.stage("predictions"):
+            similarity = similarity_of(job, workspace, clip, progress) if job.goes_by_similarity else None
+            left = job.edges(len(clip), similarity)[len(stored_edges(workspace.pairs)) :]
+            intrinsics = known_intrinsics(known, len(clip))
+            at_work = job.predictor.open(clip, left, intrinsics=intrinsics, seed=job.options.seed, progress=progress)
+            writer = ShardWriter(workspace.pairs, exact=job.exact)
+            for batch in predict_pairs(at_work, left, progress=progress):
+                writer.add(batch)
+            writer.flush()
+            write_json(remarks, list(at_work.remarks()))
+    # A run that goes on after the predictions says them too.
+    for remark in json.loads(remarks.read_text(encoding="utf-8")):
+        log.warning("%s: %s", job.source.label, remark)
 
 
-def similarity_of(job: Job, workspace: Workspace, network: StereoNetwork, clip: Clip, progress: Progress) -> np.ndarray:
+def similarity_of(job: Job, workspace: Workspace, clip: Clip, progress: Progress) -> np.ndarray:
     """How alike frames look, (N, N); what an interrupted run found is kept, so that its pairs stay the same."""
     stored = workspace.unfinished / SIMILARITY_FILE
     if not stored.exists():
-        save_arrays(stored, {"similarity": frame_similarity(network, clip, progress=progress)})
+        save_arrays(stored, {"similarity": job.predictor.similarity(clip, progress=progress)})
     return map_arrays(stored)["similarity"]
+
+
+def known_intrinsics(known: Known, num_frames: int) -> np.ndarray | None:
+    """(N, 3, 3) float64 at network size, rows of NaN for frames without; None where none are known."""
+    if known.intrinsics is None:
+        return None
+    rows = np.full((num_frames, 3, 3), np.nan)
+    rows[known.intrinsics.frames.numpy()] = known.intrinsics.intrinsics.numpy()
+    return rows
 
 
 def align_predictions(job: Job, workspace: Workspace, clip: Clip, known: Known, progress: Progress) -> Aligned:

@@ -8,7 +8,7 @@ import torch
 from stereo4d.network.stereo import StereoNetwork
 from stereo4d.progress import SILENT, Progress
 from stereo4d.video.clip import Clip
-from stereo4d.video.inference import suitable_batch
+from stereo4d.video.network_cost import suitable_batch
 
 
 def frame_similarity(

@@ -42,7 +42,8 @@ DOORS = {
     "rerun": ("plugins/stereo4d_plugins/viewers/",),
     "pycolmap": ("plugins/stereo4d_plugins/peers/colmap.py",),
     "jsonargparse": ("stereo4d/cli/",),
-    "cv2": ("stereo4d/geometry/pnp.py", "plugins/stereo4d_plugins/"),
+    # choosing looks at a few frames, by optical flow, to tell which predictor suits a clip
+    "cv2": ("stereo4d/geometry/pnp.py", "stereo4d/video/choosing.py", "plugins/stereo4d_plugins/"),
 }
 
 

@@ -7,7 +7,8 @@ import torch
 from stereo4d.errors import SceneError
 from stereo4d.types import PairPrediction
 from stereo4d.video.clip import Clip
-from stereo4d.video.inference import EncodingCache, PredictedBatch, predict_pairs
+from stereo4d.video.inference import PredictedBatch, predict_pairs
+from stereo4d.video.network_predictor import EncodingCache, NetworkOnClip
 from stereo4d.video.pair_graph import pair_graph, window_graph
 from stereo4d.video.prediction_files import ShardWriter, read_predictions, shards, stored_edges
 from tests.clips import picture
@@ -30,7 +31,7 @@ def network():
 @pytest.mark.parametrize(("graph", "count"), [("swin-3-noncyclic", 7), ("swin-2", 6), ("oneref-2", 5), ("complete", 4)])
 def test_predictions_equal_those_of_encoding_both_images_of_every_pair(graph, count, network):
     clip, edges = clip_of(count), pair_graph(graph, count)
-    batches = list(predict_pairs(network, clip, edges, batch_size=3))
+    batches = list(predict_pairs(NetworkOnClip(network, clip, edges), edges, batch_size=3))
     assert [edge for batch in batches for edge in batch.edges] == edges
     for batch in batches:
         for slot, (i, j) in enumerate(batch.edges):
@@ -77,7 +78,7 @@ def test_a_batch_adds_no_more_than_its_own_frames_to_the_cache(network):
 
 
 def test_a_single_frame_pairs_with_itself(network):
-    (batch,) = predict_pairs(network, clip_of(1), [(0, 0)])
+    (batch,) = predict_pairs(NetworkOnClip(network, clip_of(1), [(0, 0)]), [(0, 0)])
     assert batch.prediction.pointmap1.shape == (1, 32, 48, 3)
 
 

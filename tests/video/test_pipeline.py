@@ -10,7 +10,7 @@ from stereo4d import AlignmentOptions, KnownFiles, Scene, reconstruct
 from stereo4d.errors import GraphError, InputError, OutputError
 from stereo4d.scene_files import MANIFEST_FILE
 from stereo4d.storage import map_arrays
-from stereo4d.video import pipeline
+from stereo4d.video import network_predictor, pipeline
 from stereo4d.video.workspace import UNFINISHED
 from tests.clips import picture, write_clip
 from tests.tiny_weights import write_tiny_weights
@@ -111,7 +111,7 @@ def test_an_interrupted_run_leaves_no_scene_and_uses_its_predictions_when_run_ag
         with pytest.raises(KeyboardInterrupt):
             reconstruct(clip, out, **settings)
     assert [entry.name for entry in out.iterdir()] == [UNFINISHED]
-    monkeypatch.setattr(pipeline, "load_model", interrupt)  # must not be needed again
+    monkeypatch.setattr(network_predictor, "load_model", interrupt)  # must not be needed again
     scene = reconstruct(clip, out, **settings)
     assert (scene.cam2world == Scene.load(finished).cam2world).all()
     stages = scene.manifest["stages"]
@@ -124,8 +124,8 @@ def test_a_run_interrupted_among_the_pairs_goes_on_with_those_that_are_missing(
     out = tmp_path / "out"
     settings = {"weights": weights, "stride": 2, "graph": "swin-2-noncyclic"}
 
-    def some(network, clip, edges, **keywords):
-        yield from list(predict_pairs(network, clip, edges[:4], batch_size=4))
+    def some(at_work, edges, **keywords):
+        yield from list(predict_pairs(at_work, edges[:4], batch_size=4))
         raise KeyboardInterrupt
 
     predict_pairs = pipeline.predict_pairs
@@ -137,9 +137,9 @@ def test_a_run_interrupted_among_the_pairs_goes_on_with_those_that_are_missing(
             reconstruct(clip, out, **settings)
     asked: list[int] = []
 
-    def counted(network, clip, edges, **keywords):
+    def counted(at_work, edges, **keywords):
         asked.append(len(edges))
-        return predict_pairs(network, clip, edges, **keywords)
+        return predict_pairs(at_work, edges, **keywords)
 
     monkeypatch.setattr(pipeline, "predict_pairs", counted)
     scene = reconstruct(clip, out, **settings)
@@ -161,7 +161,7 @@ def test_an_interrupted_run_may_be_aligned_otherwise_and_keeps_its_predictions(c
         with pytest.raises(KeyboardInterrupt):
             reconstruct(clip, tmp_path / "out", **settings)
     np.save(tmp_path / "poses.npy", np.tile(np.eye(4), (4, 1, 1)) + np.arange(4)[:, None, None] * SIDEWAYS)
-    monkeypatch.setattr(pipeline, "load_model", interrupt)  # must not be needed again
+    monkeypatch.setattr(network_predictor, "load_model", interrupt)  # must not be needed again
     known, alignment = KnownFiles(poses=str(tmp_path / "poses.npy")), AlignmentOptions(per_frame_focal=True)
     scene = reconstruct(clip, tmp_path / "out", **settings, known=known, alignment=alignment)
     assert scene.manifest["stages"]["predictions"]["reused"]
@@ -184,8 +184,8 @@ def test_a_graph_by_likeness_stays_the_same_when_a_run_is_taken_up_again(clip, w
     settings = {"weights": weights, "graph": "retrieval-2-2"}
     whole = reconstruct(clip, tmp_path / "whole", **settings)
 
-    def some(network, clip, edges, **keywords):
-        yield from list(predict_pairs(network, clip, edges[:6], batch_size=6))
+    def some(at_work, edges, **keywords):
+        yield from list(predict_pairs(at_work, edges[:6], batch_size=6))
         raise KeyboardInterrupt
 
     predict_pairs = pipeline.predict_pairs
@@ -194,7 +194,7 @@ def test_a_graph_by_likeness_stays_the_same_when_a_run_is_taken_up_again(clip, w
         patch.setattr(pipeline.ShardWriter.__init__, "__kwdefaults__", {"exact": False, "shard_bytes": 1})
         with pytest.raises(KeyboardInterrupt):
             reconstruct(clip, tmp_path / "out", **settings)
-    monkeypatch.setattr(pipeline, "frame_similarity", interrupt)  # known from the first time
+    monkeypatch.setattr(network_predictor, "frame_similarity", interrupt)  # known from the first time
     again = reconstruct(clip, tmp_path / "out", **settings)
     assert again.manifest["pairs"] == whole.manifest["pairs"]
     assert again.cam2world == pytest.approx(whole.cam2world, abs=1e-4)

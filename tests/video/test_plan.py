@@ -4,21 +4,23 @@ import pytest
 import torch
 
 from stereo4d.network.weights import empty_network
-from stereo4d.video.plan import count_gflop, make_plan
-from tests.tiny_weights import CONFIG
+from stereo4d.video.network_cost import count_gflop, network_cost
+from stereo4d.video.network_predictor import NetworkPredictor
+from stereo4d.video.plan import make_plan
+from stereo4d.video.predictor import Cost
+from tests.tiny_weights import CONFIG, write_tiny_weights
 
 
 def plan(frames=10, pairs=48, **changes):
-    size = changes.pop("size", (48, 64))
+    cost = network_cost(CONFIG, frames, pairs, (48, 64), device=torch.device("cpu"), dtype=torch.float32)
     return make_plan(
-        CONFIG,
+        cost,
+        predictor="tiny",
         frames=frames,
         span=5 * frames,
         pairs=pairs,
-        size=size,
+        size=(48, 64),
         original_size=(480, 640),
-        device=torch.device("cpu"),
-        dtype=torch.float32,
         **changes,
     )
 
@@ -40,12 +42,22 @@ def test_pair_predictions_dominate_the_disk_and_double_when_exact():
     assert half.disk_bytes > predictions
 
 
-def test_a_graph_by_likeness_encodes_every_frame_once_more():
+def test_a_graph_by_likeness_encodes_every_frame_once_more(tmp_path):
     encoding, _ = count_gflop(empty_network(CONFIG), (48, 64))
-    known, found = plan(), plan(pairs_are_most=True)
-    assert found.network_gflop - known.network_gflop == pytest.approx(10 * encoding)
-    assert "pairs    48 at most" in "\n".join(found.lines())
-    assert "at most" not in "\n".join(known.lines())
+    network = NetworkPredictor(str(write_tiny_weights(tmp_path)), device=torch.device("cpu"))
+    known, found = (network.cost(frames=10, pairs=48, size=(48, 64), by_similarity=asked) for asked in (False, True))
+    assert found.gflop - known.gflop == pytest.approx(10 * encoding)
+    assert "pairs    48 at most" in "\n".join(plan(pairs_are_most=True).lines())
+    assert "at most" not in "\n".join(plan().lines())
+
+
+def test_without_a_network_there_is_no_work_to_count():
+    sizes = {"size": (48, 64), "original_size": (480, 640)}
+    plain = make_plan(Cost(7.0, 1 << 20), predictor="classical", frames=2, span=2, pairs=2, **sizes)
+    assert plain.seconds["predictions"] == 7.0
+    text = "\n".join(plain.lines())
+    assert "weights  classical" in text
+    assert "GFLOP" not in text
 
 
 def test_more_frames_and_pairs_take_more_of_everything():

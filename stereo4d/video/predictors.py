@@ -1,0 +1,47 @@
+"""Which predictor ``--weights`` means: an installed one by its name, else a network from a weights file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from stereo4d import registry
+from stereo4d.errors import CheckpointError, PluginError
+from stereo4d.network.precision import choose
+from stereo4d.network.weights.checkpoint import EMBEDDED
+from stereo4d.video.network_predictor import NetworkPredictor
+from stereo4d.video.predictor import GROUP, Predictor
+
+
+def is_installed(weights: str) -> bool:
+    """Whether it is the name of an installed predictor; ``"embedded"`` is a network whatever is installed."""
+    return weights != EMBEDDED and weights in registry.installed(GROUP)
+
+
+def load_predictor(weights: str, *, device: torch.device | str = "cpu", precision: str = "auto") -> Predictor:
+    """The predictor that a name or path means; cheap, whatever is heavy waits until it is needed.
+
+    Args:
+        weights: the name of an installed predictor (a file or folder of that name is ``./name``), ``"embedded"``, a
+            ``.pth`` or ``.safetensors`` file, or a folder with ``model.safetensors``.
+        device: where a network shall run.
+        precision: what a network shall compute in; see ``network.precision.choose``.
+
+    Raises:
+        CheckpointError: there is no such predictor or file, or the file cannot be used.
+        PluginError: the entry point names something else, or cannot be imported.
+        UsageError: there is no such precision.
+    """
+    if is_installed(weights):
+        choose(precision, torch.device(device))
+        kind = registry.load(GROUP, weights)
+        if not (isinstance(kind, type) and issubclass(kind, Predictor)):
+            raise PluginError(f"entry point {weights!r} of {GROUP} names {kind!r}, which is not a Predictor")
+        return kind()
+    if weights != EMBEDDED and not Path(weights).expanduser().exists():
+        names = ", ".join(repr(name) for name in [EMBEDDED, *registry.installed(GROUP)])
+        raise CheckpointError(
+            f"{weights}: no such weights file; give a .pth, a folder with model.safetensors, or one of {names}"
+        )
+    return NetworkPredictor(weights, device=torch.device(device), precision=precision)
