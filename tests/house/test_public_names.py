@@ -41,7 +41,9 @@ def test_light_imports_leave_heavy_packages_alone(statement):
 @pytest.mark.parametrize(
     ("group", "names"),
     [
+        ("stereo4d.flow", {"dis"}),
         ("stereo4d.heads", {"linear", "dpt"}),
+        ("stereo4d.predictors", {"classical"}),
         ("stereo4d.readers", {"decord", "av", "images"}),
         ("stereo4d.solvers", {"adam"}),
         ("stereo4d.viewers", {"rerun"}),

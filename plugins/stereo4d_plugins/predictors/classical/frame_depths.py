@@ -1,0 +1,123 @@
+"""Depth of every frame of a clip, from all partners that show it with parallax, in the unit of the clip's cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from stereo4d.video.pair_graph import Edge
+from stereo4d_plugins.predictors.classical.confidence import LEAST, confidence
+from stereo4d_plugins.predictors.classical.filling import fill
+from stereo4d_plugins.predictors.classical.flow_cache import FlowCache
+from stereo4d_plugins.predictors.classical.fusion import Fused, fuse
+from stereo4d_plugins.predictors.classical.measuring import Measured, measure
+from stereo4d_plugins.predictors.classical.triangulation import EpipolarGrid
+
+_UNSURE = 0.2  # expected relative error from which a depth counts half when holes are filled
+_NEAREST = 20.0  # inverse depths are kept within this factor of their median
+_FARTHEST = 50.0
+
+
+@dataclass(frozen=True)
+class FrameDepth:
+    """The pixels (H, W) of a frame."""
+
+    inverse_depth: np.ndarray
+    """(H, W) float32, positive and finite everywhere, holes filled."""
+    confidence: np.ndarray
+    """(H, W) float32, above 1."""
+    trusted: bool
+    """Whether the partners are where the cameras say; without partners, True."""
+
+
+def partners_of(edges: Sequence[Edge], strides: Sequence[int], frames: int) -> dict[int, tuple[int, ...]]:
+    """The frames that each frame is triangulated with: those it is paired with, and those some strides away.
+
+    Args:
+        edges: pairs of the clip.
+        strides: further distances in frames.
+        frames: N.
+    """
+    partners: dict[int, set[int]] = {frame: set() for edge in edges for frame in edge}
+    for i, j in edges:
+        partners[i].add(j)
+        partners[j].add(i)
+    for frame, others in partners.items():
+        others.update(frame + step for stride in strides for step in (-stride, stride) if 0 <= frame + step < frames)
+        others.discard(frame)
+    return {frame: tuple(sorted(others)) for frame, others in partners.items()}
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """(H, W) float32, 0 ... 255, of (H, W, 3) uint8 RGB; the finest grain, which is noise, smoothed away."""
+    return cv2.GaussianBlur(
+        cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 0.8
+    )
+
+
+def measure_frame(
+    frame: int,
+    partners: Sequence[int],
+    flows: FlowCache,
+    greys: Mapping[int, np.ndarray],
+    intrinsics: np.ndarray,
+    world2cam: np.ndarray,
+) -> list[Measured]:
+    """What each partner says of a frame.
+
+    Args:
+        frame: position in the clip.
+        partners: positions of its partners.
+        flows: of the clip.
+        greys: images by position, as of ``grey``.
+        intrinsics: (N, 3, 3) pixels.
+        world2cam: (N, 4, 4).
+    """
+    found = []
+    for partner in partners:
+        motion = world2cam[partner] @ np.linalg.inv(world2cam[frame])
+        grid = EpipolarGrid.between(intrinsics[frame], intrinsics[partner], motion, greys[frame].shape)
+        flow = flows.between(frame, partner)
+        found.append(measure(greys[frame], greys[partner], flow.forward, flow.valid0, flow.error0, grid))
+    return found
+
+
+def frame_depth(
+    measured: Sequence[Measured], size: tuple[int, int], intrinsics: np.ndarray, typical: float
+) -> FrameDepth:
+    """One depth for every pixel of a frame.
+
+    Args:
+        measured: what its partners say; may be empty.
+        size: (H, W).
+        intrinsics: (3, 3) pixels, of the frame.
+        typical: inverse depth to put pixels at where nothing is known, along their rays.
+    """
+    agreeing = [one for one in measured if one.agrees and one.pixels_per_unit > 0]
+    trusted = not measured or sum(one.agrees for one in measured) * 2 >= len(measured)
+    if not agreeing:
+        return FrameDepth(sphere(size, intrinsics, typical), np.full(size, LEAST, np.float32), trusted)
+    return _filled(fuse(agreeing), size, intrinsics, typical, trusted)
+
+
+def sphere(size: tuple[int, int], intrinsics: np.ndarray, inverse_distance: float) -> np.ndarray:
+    """(H, W) float32 inverse depth of points that are all equally far from the camera, so that turning moves none."""
+    v, u = np.mgrid[: size[0], : size[1]].astype(np.float32)
+    plane = ((u - intrinsics[0, 2]) / intrinsics[0, 0]) ** 2 + ((v - intrinsics[1, 2]) / intrinsics[1, 1]) ** 2
+    return (inverse_distance * np.sqrt(1 + plane)).astype(np.float32)
+
+
+def _filled(fused: Fused, size: tuple[int, int], intrinsics: np.ndarray, typical: float, trusted: bool) -> FrameDepth:
+    sure = confidence(fused.inverse_depth, fused.deviation, fused.moving)
+    relative = fused.deviation / np.maximum(fused.inverse_depth, 1e-12)
+    weight = np.where(np.isfinite(relative), 1 / (1 + (relative / _UNSURE) ** 2), 0) * np.clip(
+        2 - 4 * fused.moving, 0, 1
+    )
+    known = weight > 0.5
+    middle = float(np.median(fused.inverse_depth[known])) if known.sum() > known.size / 100 else typical
+    bounded = np.clip(fused.inverse_depth, middle / _FARTHEST, middle * _NEAREST)
+    filled = fill(bounded, weight.astype(np.float32), middle)
+    return FrameDepth(np.clip(filled, middle / _FARTHEST, middle * _NEAREST), sure, trusted)
