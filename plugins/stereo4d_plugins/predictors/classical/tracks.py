@@ -12,10 +12,13 @@ import cv2
 import numpy as np
 
 from stereo4d.progress import SILENT, Progress
+from stereo4d_plugins.predictors.classical.patches import Patches, cut_out, find_again
 
-_CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.003)
+_CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.01)
 _PATIENCE = 3  # a black or blurred frame loses its points; they are looked for again this many frames later
-_WEAKEST_CORNER = 2e-5  # least eigenvalue of the structure tensor; what sensor noise reaches on a blank wall
+_RECOGNISED = 0.85  # correlation from which a patch is the one that the track began with
+_UNSURE = 0.1  # pixels that unit noise moves a point; a patch of nothing but noise seems to reach 0.25
+_FAINTEST = 0.6  # grey levels of 256: noise that rounding alone makes, and a margin
 
 
 @dataclass(frozen=True)
@@ -76,13 +79,22 @@ class _Living:
     """(P, 2) float32 where it was seen last."""
     last: np.ndarray
     """(P,) int64 frame where it was seen last."""
-    anchor: np.ndarray
-    """(P,) int64 frame whose patch it is compared with."""
-    anchor_pixel: np.ndarray
-    """(P, 2) float32 in that frame."""
+    shape: np.ndarray
+    """(P, 2, 2) float32: how its patch has been deformed since."""
+    patches: Patches
+    """What it looked like."""
 
     def take(self, keep: np.ndarray) -> _Living:
-        return _Living(*(getattr(self, name)[keep] for name in ("name", "pixel", "last", "anchor", "anchor_pixel")))
+        return _Living(self.name[keep], self.pixel[keep], self.last[keep], self.shape[keep], self.patches.take(keep))
+
+    def joined(self, other: _Living) -> _Living:
+        return _Living(
+            *(
+                np.concatenate([getattr(self, part), getattr(other, part)])
+                for part in ("name", "pixel", "last", "shape")
+            ),
+            self.patches.joined(other.patches),
+        )
 
 
 @dataclass
@@ -120,22 +132,23 @@ def track_clip(rgb: np.ndarray, *, budget: int = 900, progress: Progress = SILEN
     Returns:
         Tracks; none where nothing has texture.
     """
-    greys = [_prepared(frame) for frame in rgb[:1]]
-    height, width = greys[0].shape
+    height, width = rgb.shape[1:3]
     spacing = max(4.0, 0.75 * (height * width / budget) ** 0.5)
     window = _window(max(height, width))
-    log, living = _Log(), _empty()
+    log = _Log()
+    living: _Living | None = None
     recent: dict[int, np.ndarray] = {}
     with progress.stage("tracks", len(rgb), "frame") as stage:
         for index, frame in enumerate(rgb):
             grey = recent[index] = _prepared(frame)
-            if len(living.name):
+            if living is not None:
                 living = _follow(living, index, recent, window, log)
-            seen = living.last == index
-            if seen.sum() < 0.75 * budget:
-                fresh = _seed(grey, living.pixel[seen], spacing, budget - int(seen.sum()))
-                living = _begin(living, fresh, index, log)
-            needed = set(living.anchor.tolist()) | set(living.last.tolist())
+            noise = _noise(frame)
+            seen = living.pixel[living.last == index] if living is not None else np.zeros((0, 2), np.float32)
+            if len(seen) < 0.75 * budget:
+                fresh = _seed(grey, seen, noise, spacing, window, budget - len(seen), log, index)
+                living = fresh if living is None else living.joined(fresh)
+            needed = {index, *(living.last.tolist() if living is not None else ())}
             recent = {key: value for key, value in recent.items() if key in needed}
             stage.advance()
     return log.finish(len(rgb))
@@ -147,67 +160,57 @@ def _prepared(frame: np.ndarray) -> np.ndarray:
 
 
 def _window(long_side: int) -> int:
-    """Side of the compared patches in pixels, odd: large enough to tell points apart, small enough to stay flat."""
-    return int(np.clip(2 * round(long_side / 60) + 1, 11, 21))
+    """Side of the compared patches in pixels, odd: large enough to tell points apart, small enough to be flat."""
+    return int(np.clip(2 * round(long_side / 60) + 1, 13, 21))
 
 
-def _empty() -> _Living:
-    whole, pair = np.zeros(0, np.int64), np.zeros((0, 2), np.float32)
-    return _Living(whole, pair, whole, whole, pair)
+def _noise(frame: np.ndarray) -> float:
+    """Standard deviation of the noise of an (H, W, 3) image's grey levels (after Immerkaer 1996, by the median)."""
+    grey = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
+    rough = cv2.filter2D(grey, cv2.CV_32F, np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32))
+    return max(_FAINTEST, float(np.median(np.abs(rough))) / (0.6745 * 6))
 
 
-def _begin(living: _Living, fresh: np.ndarray, index: int, log: _Log) -> _Living:
-    """Add new tracks."""
-    names = log.names + np.arange(len(fresh))
-    log.names += len(fresh)
-    log.note(names, index, fresh)
-    now = np.full(len(fresh), index)
-    new = _Living(names, fresh, now, now, fresh)
-    fields = ("name", "pixel", "last", "anchor", "anchor_pixel")
-    return _Living(*(np.concatenate([getattr(living, name), getattr(new, name)]) for name in fields))
-
-
-def _seed(grey: np.ndarray, taken: np.ndarray, spacing: float, wanted: int) -> np.ndarray:
-    """(P, 2) corners away from points that are followed already."""
+def _seed(
+    grey: np.ndarray, taken: np.ndarray, noise: float, spacing: float, window: int, wanted: int, log: _Log, index: int
+) -> _Living:
+    """New tracks at corners away from points that are followed already."""
     mask = np.full(grey.shape, 255, np.uint8)
     for u, v in taken:
         cv2.circle(mask, (round(float(u)), round(float(v))), round(spacing), 0, -1)
-    strength = cv2.cornerMinEigenVal(grey, 5)
-    best = float(strength.max())
-    if best < _WEAKEST_CORNER:
-        return np.zeros((0, 2), np.float32)
-    quality = max(0.002, _WEAKEST_CORNER / best)
-    found = cv2.goodFeaturesToTrack(grey, wanted, quality, spacing, mask=mask, blockSize=5)
-    return np.zeros((0, 2), np.float32) if found is None else found.reshape(-1, 2)
+    found = cv2.goodFeaturesToTrack(grey, wanted, 0.001, spacing, mask=mask, blockSize=5)
+    pixels = np.zeros((0, 2), np.float32) if found is None else found.reshape(-1, 2)
+    pixels = pixels[_inside(pixels, grey.shape, 0.3 * window)]
+    patches = cut_out(grey.astype(np.float32), pixels, window)
+    sharp = patches.spread * noise < _UNSURE
+    pixels, patches = pixels[sharp], patches.take(sharp)
+    names = log.names + np.arange(len(pixels))
+    log.names += len(pixels)
+    log.note(names, index, pixels)
+    same = np.repeat(np.eye(2, dtype=np.float32)[None], len(pixels), 0)
+    return _Living(names, pixels, np.full(len(pixels), index), same, patches)
 
 
 def _follow(living: _Living, index: int, recent: dict[int, np.ndarray], window: int, log: _Log) -> _Living:
     """One frame on: chained from where each track was last, then matched again with its own first patch."""
     grey = recent[index]
+    smooth = grey.astype(np.float32)
     levels = int(np.clip(np.log2(min(grey.shape) / (2 * window)) + 1, 1, 4))
-    place, alive = np.empty_like(living.pixel), np.zeros(len(living.name), bool)
+    place, alive = living.pixel.copy(), np.zeros(len(living.name), bool)
     for last in np.unique(living.last):
         group = np.flatnonzero(living.last == last)
-        place[group], alive[group] = _there_and_back(recent[int(last)], grey, living.pixel[group], None, window, levels)
-    corrected, sure = place.copy(), np.zeros(len(place), bool)
-    for anchor in np.unique(living.anchor[alive]):
-        group = np.flatnonzero(alive & (living.anchor == anchor))
-        if anchor == index - 1:
-            sure[group] = True  # chained from it just now
-            continue
-        corrected[group], sure[group] = _there_and_back(
-            recent[int(anchor)], grey, living.anchor_pixel[group], place[group], window, 0
-        )
-    near = np.linalg.norm(corrected - place, axis=1) < 1.0 + 0.1 * window
-    sure &= near
-    place[sure] = corrected[sure]
-    inside = _inside(place, grey.shape, 0.3 * window)
-    alive &= inside
+        place[group], alive[group] = _there_and_back(recent[int(last)], grey, living.pixel[group], window, levels)
+    rows = np.flatnonzero(alive)
+    exact, shape, likeness = find_again(living.patches.take(rows), smooth, place[rows], living.shape[rows])
+    sure = (likeness > _RECOGNISED) & (np.linalg.norm(exact - place[rows], axis=1) < 1.0 + 0.1 * window)
+    place[rows[sure]], living.shape[rows[sure]] = exact[sure], shape[sure]
+    alive &= _inside(place, grey.shape, 0.3 * window)
     log.note(living.name[alive], index, place[alive])
     living.pixel[alive], living.last[alive] = place[alive], index
-    # A patch that is not recognised any more has turned or come closer: go on with how it looks now.
-    turned = alive & ~sure
-    living.anchor[turned], living.anchor_pixel[turned] = index, place[turned]
+    # A patch that is not recognised any more has changed too much: go on with how it looks now.
+    changed = rows[~sure & alive[rows]]
+    living.patches = living.patches.replaced(changed, cut_out(smooth, place[changed], window))
+    living.shape[changed] = np.eye(2, dtype=np.float32)
     wait = _PATIENCE if alive.mean() < 0.5 else 0
     return living.take(living.last >= index - wait)
 
@@ -218,42 +221,38 @@ def _inside(pixels: np.ndarray, shape: tuple[int, ...], margin: float) -> np.nda
 
 
 def _there_and_back(
-    source: np.ndarray, target: np.ndarray, pixels: np.ndarray, guess: np.ndarray | None, window: int, levels: int
+    source: np.ndarray, target: np.ndarray, pixels: np.ndarray, window: int, levels: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Match patches and match them back.
+    """Match patches from frame to frame and back again.
 
     Args:
         source: (H, W) uint8.
         target: (H, W) uint8.
         pixels: (P, 2) float32 in ``source``.
-        guess: (P, 2) where they may be in ``target``; None: where they were.
         window: side of the patches.
         levels: of the pyramid above the image itself.
 
     Returns:
         (P, 2) pixels in ``target``, and (P,) whether the way back ends where it began.
     """
-    there, found = _matched(source, target, pixels, pixels if guess is None else guess, window, levels)
-    # The way back must find its end itself: it begins where the chain knows nothing, or a little off the answer.
-    begin = there if guess is None else pixels + np.float32(0.7)
-    back, found_back = _matched(target, source, there, begin, window, levels)
-    closed = np.linalg.norm(back - pixels, axis=1) < 0.25
+    there, found = _matched(source, target, pixels, window, levels)
+    back, found_back = _matched(target, source, there, window, levels)
+    closed = np.linalg.norm(back - pixels, axis=1) < 0.5
     return there, found & found_back & closed & np.isfinite(there).all(1)
 
 
 def _matched(
-    source: np.ndarray, target: np.ndarray, pixels: np.ndarray, guess: np.ndarray, window: int, levels: int
+    source: np.ndarray, target: np.ndarray, pixels: np.ndarray, window: int, levels: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One way of ``_there_and_back``: (P, 2) pixels in ``target`` and (P,) whether there was texture to match."""
+    """(P, 2) pixels in ``target`` and (P,) whether there was texture to match."""
     there, found, _ = cv2.calcOpticalFlowPyrLK(
         source,
         target,
         pixels,
-        guess.copy(),
+        None,
         winSize=(window, window),
         maxLevel=levels,
         criteria=_CRITERIA,
-        flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
         minEigThreshold=1e-4,
     )
     return there, found[:, 0] > 0
