@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -18,10 +17,10 @@ OFFICIAL = "official weights do better: a DUSt3R or MonST3R file from its author
 """For people: how to get what is best."""
 
 _LOOK_SIZE = 320  # long side of what is looked at, in pixels
-_FRAMES = 4  # that features are followed through, one after the other
+_FRAMES = 6  # at most, that features are followed through, one after the other
 _FEATURES = 400
-_LEAST_TRACKS = 80
-_LEAST_PARALLAX = 0.7  # pixels at the size that is looked at
+_LEAST_TRACKS = 60
+_LEAST_PARALLAX = 0.6  # pixels at the size that is looked at
 _MOST_BACK = 0.7  # pixels between a feature and where following it there and back ends
 
 
@@ -41,8 +40,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a quick look at a few frames, one after the other, has found."""
+    """What following features through a few frames, one after the other, has found."""
 
+    frames: int
+    """How many were looked at."""
     tracks: int
     """Features that could be followed through all of them."""
     parallax: float
@@ -50,14 +51,19 @@ class Evidence:
     stands still or turns on the spot, and for a flat scene."""
 
     @property
+    def has_texture(self) -> bool:
+        """Whether there is enough to follow."""
+        return self.tracks >= _LEAST_TRACKS
+
+    @property
     def shows_depth(self) -> bool:
         """Whether two-view geometry has something to go by."""
-        return self.tracks >= _LEAST_TRACKS and self.parallax >= _LEAST_PARALLAX
+        return self.has_texture and self.parallax >= _LEAST_PARALLAX
 
     def words(self) -> str:
         """The same in words."""
-        moved = f"{self.parallax:.1f} px parallax at {_LOOK_SIZE} px"
-        return f"{self.tracks} features followed through {_FRAMES} frames" + (f", {moved}" if self.tracks else "")
+        moved = f", {self.parallax:.1f} pixels of parallax at {_LOOK_SIZE}" if self.has_texture else ""
+        return f"{self.tracks} features followed through {self.frames} frames{moved}"
 
 
 def choose_weights(source: Source, indices: Sequence[int], *, by_similarity: bool = False) -> Choice:
@@ -73,7 +79,7 @@ def choose_weights(source: Source, indices: Sequence[int], *, by_similarity: boo
         by_similarity: the pair graph asks how alike frames look, which takes an encoder.
 
     Returns:
-        The same for the same input; at most eight frames are decoded, and looked at in a few hundredths of a second.
+        The same for the same input. Twelve frames are decoded at most, three where the camera moves well.
     """
     if by_similarity:
         return Choice(EMBEDDED, "the pair graph goes by how alike frames look, which takes a network")
@@ -81,57 +87,81 @@ def choose_weights(source: Source, indices: Sequence[int], *, by_similarity: boo
         return Choice(EMBEDDED, f"no predictor {CLASSICAL!r} is installed")
     if len(indices) < 2:
         return Choice(EMBEDDED, "one frame alone has no parallax")
-    best = Evidence(0, 0.0)
+    best = Evidence(0, 0, 0.0)
     for start in sorted({0, max(0, len(indices) // 2 - _FRAMES // 2)}):
         seen = look(source, indices[start : start + _FRAMES])
         if seen.shows_depth:
             return Choice(CLASSICAL, f"the clip has texture and parallax ({seen.words()})")
-        best = max(best, seen, key=lambda evidence: (evidence.tracks >= _LEAST_TRACKS, evidence.parallax))
-    lacking = "parallax" if best.tracks >= _LEAST_TRACKS else "texture that can be followed"
+        best = max(best, seen, key=lambda evidence: (evidence.has_texture, evidence.parallax, evidence.tracks))
+    lacking = "parallax" if best.has_texture else "texture that can be followed"
     return Choice(EMBEDDED, f"the clip has too little {lacking} ({best.words()})")
 
 
 def look(source: Source, indices: Sequence[int]) -> Evidence:
-    """Follow features through a few frames of a clip.
+    """Follow features through a few frames of a clip, until they show depth or are lost.
 
     Args:
         source: the clip.
         indices: of the frames, rising.
     """
-    frames = sorted(
-        (frame for frame in read(source, indices) if isinstance(frame, Frame)), key=lambda frame: frame.index
-    )
-    same = [frame for frame in frames if frame.rgb.shape == frames[0].rgb.shape]
-    return parallax([_small_grey(frame.rgb) for frame in same])
+    frames = (frame.rgb for frame in read(source, indices) if isinstance(frame, Frame))
+    return parallax(_small_grey(rgb) for rgb in frames)
 
 
-def parallax(images: Sequence[np.ndarray]) -> Evidence:
-    """What following features from the first image to the last, one image at a time, shows.
+def parallax(images: Iterable[np.ndarray]) -> Evidence:
+    """What features show that are followed from image to image, until they show depth or are lost.
 
     Args:
-        images: (H, W) uint8 each, all of one size.
+        images: (H, W) uint8 each; those that differ in size from the first are left out.
     """
+    images = iter(images)
+    before = next(images, None)
+    if before is None:
+        return Evidence(0, 0, 0.0)
+    start = here = _features(before)
+    seen = Evidence(1, len(start), 0.0)
+    for after in images:
+        if after.shape != before.shape or not seen.has_texture:
+            continue
+        start, here = _followed(before, after, start, here)
+        seen = Evidence(seen.frames + 1, len(start), _off_homography(start, here))
+        if seen.shows_depth:
+            break
+        before = after
+    return seen
+
+
+def _features(image: np.ndarray) -> np.ndarray:
+    """(P, 1, 2) float32 corners of an image."""
     import cv2
 
-    if len(images) < 2:
-        return Evidence(0, 0.0)
-    start = cv2.goodFeaturesToTrack(images[0], _FEATURES, qualityLevel=0.01, minDistance=6)
-    if start is None or len(start) < _LEAST_TRACKS:
-        return Evidence(0 if start is None else len(start), 0.0)
-    here = start
-    for before, after in pairwise(images):
-        there, found, _ = cv2.calcOpticalFlowPyrLK(before, after, here, None)
-        back, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, there, None)
-        kept = (np.linalg.norm(back - here, axis=-1) < _MOST_BACK)[:, 0] & (found & found_back)[:, 0].astype(bool)
-        start, here = start[kept], there[kept]
-        if len(start) < _LEAST_TRACKS:
-            return Evidence(len(start), 0.0)
-    # Least squares over all tracks, then robustly: what neither explains is not one plane, nor one rotation.
+    found = cv2.goodFeaturesToTrack(image, _FEATURES, qualityLevel=0.01, minDistance=6)
+    return np.zeros((0, 1, 2), np.float32) if found is None else found
+
+
+def _followed(
+    before: np.ndarray, after: np.ndarray, start: np.ndarray, here: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where those features began, and where they are in the next image, that are found there and back."""
+    import cv2
+
+    there, found, _ = cv2.calcOpticalFlowPyrLK(before, after, here, None)
+    back, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, there, None)
+    kept = (found & found_back).astype(bool)[:, 0] & (np.linalg.norm(back - here, axis=-1)[:, 0] < _MOST_BACK)
+    return start[kept], there[kept]
+
+
+def _off_homography(start: np.ndarray, here: np.ndarray) -> float:
+    """Median distance from where the homography that fits most tracks takes them, in pixels."""
+    import cv2
+
+    if len(start) < _LEAST_TRACKS:
+        return 0.0
+    # The fit that leaves the smallest median: what it does not explain is neither one plane nor one turn.
     homography, _ = cv2.findHomography(start, here, cv2.LMEDS)
     if homography is None:
-        return Evidence(len(start), 0.0)
-    left = np.linalg.norm(cv2.perspectiveTransform(start, homography) - here, axis=-1)
-    return Evidence(len(start), float(np.median(left)))
+        return 0.0
+    return float(np.median(np.linalg.norm(cv2.perspectiveTransform(start, homography) - here, axis=-1)))
 
 
 def _small_grey(rgb: np.ndarray) -> np.ndarray:
