@@ -1,34 +1,77 @@
-"""``stereo4d evaluate``: measure weights on data with truth."""
+"""``stereo4d evaluate``: measure weights on data with truth, and beside other programs."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from stereo4d.types import PairPrediction
+if TYPE_CHECKING:
+    from stereo4d.types import PairPrediction
 
 
 def evaluate(
-    benchmark: Literal["synthetic"],
+    benchmark: Literal["synthetic", "agreement"],
     *,
     weights: str = "embedded",
-    pairs: int = 512,
+    data: str | None = None,
+    peer: str | None = None,
+    pairs: int | None = None,
+    clips: int | None = None,
+    frames: int = 24,
+    width: int = 512,
+    height: int = 288,
+    out: Path | None = None,
     device: str = "auto",
     precision: str = "auto",
+    seed: int = 0,
     quiet: bool = False,
     json: bool = False,
 ) -> int:
-    """Print a table of errors beside what guesses would score.
+    """Print a table of errors, beside what guesses or other programs would score.
 
     Args:
-        benchmark: "synthetic": held-out pairs of the synthetic world, always the same ones.
-        weights: A name, a weights file or a folder with model.safetensors and config.json.
-        pairs: How many pairs; rounded up to batches of 16.
+        benchmark: "synthetic": held-out pairs or clips of the synthetic world, always the same ones; "agreement": the
+            camera path of a clip of yours beside a peer's.
+        weights: A name, a weights file, a folder with model.safetensors and config.json, or 'classical' for no weights.
+        data: The video, folder or glob of images that "agreement" looks at.
+        peer: A program to compare with on whole clips, for example 'colmap', which needs the extra of that name.
+        pairs: How many synthetic pairs, by default 512; rounded up to batches of 16.
+        clips: Whole clips instead of pairs, so many static and so many dynamic ones; 8 where only clips make sense.
+        frames: Frames of a clip.
+        width: Width of synthetic clips in pixels, even.
+        height: Height of synthetic clips in pixels, even.
+        out: Folder that keeps synthetic clips and what was measured on them; what is there is not measured again.
         device: auto, cpu, cuda or cuda:N.
         precision: auto, exact (float32) or bf16.
+        seed: Same seed, same reconstruction.
         quiet: Show no progress.
         json: Print one JSON object instead of a table.
     """
+    from stereo4d.cli.evaluate_clips import evaluate_agreement, evaluate_clips, synthetic_clips
+    from stereo4d.errors import UsageError
+    from stereo4d.evaluation.clip_runs import Ours
+    from stereo4d.video.predictors import is_installed
+
+    ours = Ours(weights, device, precision, seed)
+    if frames < 1 or (clips is not None and clips < 1):
+        raise UsageError(f"--frames {frames} --clips {clips}: at least one of each is needed")
+    if benchmark == "agreement":
+        if data is None:
+            raise UsageError("evaluate agreement compares camera paths on a clip of yours: name it with --data")
+        return evaluate_agreement(data, ours, peer or "colmap", frames=frames, quiet=quiet, json=json)
+    if data is not None:
+        raise UsageError(f"--data {data}: evaluate synthetic makes its data itself; only agreement takes --data")
+    if clips is None and peer is None and not is_installed(weights):
+        return _evaluate_pairs(512 if pairs is None else pairs, weights, device, precision, quiet=quiet, json=json)
+    if pairs is not None:
+        raise UsageError(f"--pairs {pairs}: with --peer, --clips or weights that look at whole clips, say --clips")
+    wanted = list(synthetic_clips(clips or 8, frames, width, height))
+    return evaluate_clips(ours, peer, wanted, out=out, quiet=quiet, json=json)
+
+
+def _evaluate_pairs(pairs: int, weights: str, device: str, precision: str, *, quiet: bool, json: bool) -> int:
+    """Print a table of errors on pairs beside what guesses would score."""
     import torch
 
     from stereo4d.cli.common import print_json

@@ -72,19 +72,19 @@ def _map(colmap: Any, folder: Path, frames: int, seed: int) -> list[pycolmap.Rec
     """All models that COLMAP builds of the images in a folder."""
     database, images = folder / "database.db", folder / "images"
     (models := folder / "models").mkdir()
-    threads = os.cpu_count() or 1
     colmap.set_random_seed(seed)
     colmap.extract_features(
         *(database, images),
         camera_mode=colmap.CameraMode.SINGLE,
         reader_options={"camera_model": "SIMPLE_PINHOLE"},
-        extraction_options={"num_threads": threads, "use_gpu": False},
+        # One thread: several number the images in the order in which they happen to be done.
+        extraction_options={"num_threads": 1, "use_gpu": False},
         device=colmap.Device.cpu,
     )
     match = colmap.match_exhaustive if frames <= _EVERY_PAIR else colmap.match_sequential
     match(
         database,
-        matching_options={"num_threads": threads, "use_gpu": False},
+        matching_options={"num_threads": os.cpu_count() or 1, "use_gpu": False},
         verification_options={"ransac": {"random_seed": seed}},
         device=colmap.Device.cpu,
     )
@@ -97,8 +97,15 @@ def _map(colmap: Any, folder: Path, frames: int, seed: int) -> list[pycolmap.Rec
 def _found(colmap: Any, path: Path) -> str:
     """What there was to build a model from."""
     with colmap.Database.open(path) as database:
-        keypoints, pairs = database.num_keypoints(), database.num_verified_image_pairs()
-        return f"{keypoints / database.num_images():.0f} features a frame, {pairs} pairs of frames with matches"
+        keypoints, matches, pairs = (
+            database.num_keypoints(),
+            database.num_inlier_matches(),
+            database.num_matched_image_pairs(),
+        )
+        return (
+            f"{keypoints / max(1, database.num_images()):.0f} features a frame, "
+            f"{matches / max(1, pairs):.0f} verified matches a pair of frames"
+        )
 
 
 def _answer(model: pycolmap.Reconstruction, frames: int, models: int, seconds: float) -> ClipAnswer:
