@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from stereo4d_plugins.predictors.classical.bundle import Adjusted, Bundle, Observations, adjust
-from stereo4d_plugins.predictors.classical.registration import Path, begin, explained, extend, with_points
+from stereo4d_plugins.predictors.classical.registration import Path, begin, extend, misfit, with_points
 from stereo4d_plugins.predictors.classical.rotations import rotation_between, unit_rays
 from stereo4d_plugins.predictors.classical.tracks import Tracks
 
+_SAME_FOCAL = 0.02  # difference of log focal
 _COMMON = 15  # tracks that two frames must share to be compared
 
 
@@ -113,9 +114,13 @@ def moving(
         if path is None:
             continue
         path = extend(path, observations, limit, free_focal=free_focal, seed=seed)
-        value = explained(path, observations, 3 * limit)
+        value = misfit(path, observations, 3 * limit)
+        # Two starts that end in one place have found what there is to find.
+        again = best is not None and abs(np.log(path.bundle.focal / best.bundle.focal)) < _SAME_FOCAL
         if value < best_value:
             best, best_value = path, value
+        if again:
+            break
     return best
 
 

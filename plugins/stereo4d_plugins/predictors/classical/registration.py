@@ -17,6 +17,8 @@ from stereo4d_plugins.predictors.classical.rotations import rotation_between, un
 _COMMON = 20  # tracks that two views must share
 _FEWEST = 12  # points a camera is placed by
 _ENOUGH_PARALLAX = 0.03  # of the focal: more makes a base pair no better, but its matches fewer
+_EXACT = 0.05  # of the limit in a comparison of paths: what good tracks reach
+_FINAL_ROUNDS = 5  # adjustments at most, each with the points that the last one showed to fit
 _SMALLEST_ANGLE = np.deg2rad(0.25)
 
 
@@ -31,16 +33,23 @@ class Path:
     """(T,) bool: points that were found."""
 
 
-def explained(path: Path, observations: Observations, limit: float) -> float:
-    """Mean over all observations of squared error in pixels squared, each at most limit squared.
+def misfit(path: Path, observations: Observations, limit: float) -> float:
+    """How badly a path explains all observations: the mean of log(1 + (error / scale)^2), errors at most ``limit``.
 
-    What a path does not place counts in full, so that paths of the same clip can be compared.
+    What a path does not place counts in full, so that paths of one clip can be compared. The scale is far below the
+    limit: of two paths the one is right that explains most points exactly, not the one that nearly explains all of
+    them, things that move included.
+
+    Args:
+        path: cameras and points.
+        observations: of its points in its cameras.
+        limit: pixels.
     """
     error = distances(path.bundle, observations)
     error[~path.solid] = limit
     error[:, ~path.placed] = limit
-    error = error[observations.seen]
-    return float(np.square(np.minimum(error, limit)).mean()) if error.size else limit**2
+    error = np.minimum(error[observations.seen], limit)
+    return float(np.log1p(np.square(error / (_EXACT * limit))).mean()) if error.size else np.inf
 
 
 def base_pairs(observations: Observations, focal: float, *, wanted: int) -> list[tuple[int, int]]:
@@ -176,8 +185,13 @@ def extend(path: Path, observations: Observations, limit: float, *, free_focal: 
             path = _polished(path, observations, 5, free_focal and next_polish > 3)
             path = with_points(replace(path, solid=np.zeros_like(path.solid)), observations, limit)
             next_polish = int(next_polish * 1.6) + 1
-    path = _polished(path, observations, 12, free_focal)
-    return with_points(replace(path, solid=np.zeros_like(path.solid)), observations, limit)
+    for _ in range(_FINAL_ROUNDS):
+        before = path.bundle.focal, path.solid.sum()
+        path = _polished(path, observations, 15, free_focal)
+        path = with_points(replace(path, solid=np.zeros_like(path.solid)), observations, limit)
+        if abs(np.log(path.bundle.focal / before[0])) < 2e-3 and abs(path.solid.sum() - before[1]) < 5:
+            break
+    return path
 
 
 def _resected(path: Path, observations: Observations, camera: int, limit: float, seed: int) -> np.ndarray | None:

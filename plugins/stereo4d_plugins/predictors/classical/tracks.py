@@ -89,10 +89,10 @@ class _Living:
 
     def joined(self, other: _Living) -> _Living:
         return _Living(
-            *(
-                np.concatenate([getattr(self, part), getattr(other, part)])
-                for part in ("name", "pixel", "last", "shape")
-            ),
+            np.concatenate([self.name, other.name]),
+            np.concatenate([self.pixel, other.pixel]),
+            np.concatenate([self.last, other.last]),
+            np.concatenate([self.shape, other.shape]),
             self.patches.joined(other.patches),
         )
 
