@@ -69,7 +69,7 @@ def residual_parts(bundle: Bundle, observations: Observations) -> tuple[np.ndarr
     Returns:
         (T, N, 2) pixels, image of the point minus observation, 0 where unseen; and (T, N, 3) points in camera frames.
     """
-    local = np.einsum("nij,tj->tni", bundle.rotation, bundle.points) + bundle.translation
+    local = (bundle.points @ bundle.rotation.transpose(0, 2, 1)).transpose(1, 0, 2) + bundle.translation
     depth = np.where(local[..., 2] > _NEAREST, local[..., 2], 1.0)
     residual = bundle.focal * local[..., :2] / depth[..., None] - observations.offsets
     residual[local[..., 2] <= _NEAREST] = _LOST
@@ -279,10 +279,12 @@ def _jacobians(
     by_local = np.zeros((*local.shape[:2], 2, 3))
     by_local[..., 0, 0] = by_local[..., 1, 1] = bundle.focal / depth
     by_local[..., 2] = -bundle.focal * plane / depth[..., None]
-    by_point = np.einsum("tnai,nij->tnaj", by_local, bundle.rotation)
+    by_point = by_local @ bundle.rotation
     turned = local - bundle.translation
-    # a . (w x p) = w . (p x a)
-    by_turn = np.cross(turned[..., None, :], by_local)
+    x, y, z = np.moveaxis(turned, -1, 0)[..., None]
+    along_x, along_y, along_z = np.moveaxis(by_local, -1, 0)
+    # a . (w x p) = w . (p x a), for both rows a
+    by_turn = np.stack([y * along_z - z * along_y, z * along_x - x * along_z, x * along_y - y * along_x], -1)
     by_camera = by_turn if motion == "rotation" else np.concatenate([by_turn, by_local], -1)
     return by_camera, by_point, bundle.focal * plane
 

@@ -13,7 +13,7 @@ from stereo4d_plugins.predictors.classical.registration import Path, extend, wit
 from stereo4d_plugins.predictors.classical.rotations import between
 from stereo4d_plugins.predictors.classical.tracks import Tracks
 
-_KEY_TRACKS, _MOST_TRACKS, _MOST_FRAMES = 450, 1200, 100
+_KEY_TRACKS, _MOST_TRACKS, _MOST_FRAMES = 400, 1000, 100
 _TURNS_AS_WELL = 1.35  # residuals of a camera that only turns, over those of one that moves, up to which it only turns
 
 
@@ -50,7 +50,7 @@ def find_path(tracks: Tracks, lens: Lens, *, seed: int) -> CameraPath | None:
     keys = key_frames(motion, 0.08 * lens.long_side, at_least=8, at_most=12)
     frames = np.union1d(_adjusted_frames(motion, lens), keys)
     observations = lens.observed(tracks.table(keys, at_least=2, at_most=_KEY_TRACKS), keys)
-    turned = turning(observations, lens.starts(), free_focal=not lens.known)
+    turned = turning(observations, lens.starts()[::3], free_focal=not lens.known)
     path = moving(observations, lens.starts(), lens.limit, free_focal=not lens.known, seed=seed)
     if path is not None:
         path, done = _all_frames(path, keys, frames, tracks, lens, seed)
@@ -107,5 +107,5 @@ def _all_frames(
     rotation[at], translation[at], placed[at] = path.bundle.rotation, path.bundle.translation, path.placed
     bundle = Bundle(rotation, translation, np.zeros((len(table), 3)), path.bundle.focal)
     whole = with_points(Path(bundle, placed, np.zeros(len(table), bool)), observations, lens.limit)
-    whole = extend(whole, observations, lens.limit, free_focal=False, seed=seed)
+    whole = extend(whole, observations, lens.limit, free_focal=False, seed=seed, rounds=0)
     return refined(whole, observations, lens.limit, free_focal=not lens.known)

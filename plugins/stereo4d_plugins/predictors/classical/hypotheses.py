@@ -103,23 +103,24 @@ def moving(
 
     Args:
         observations: of T points in N cameras.
-        focals: pixels.
+        focals: pixels, the widest view first.
         limit: reprojection error in pixels from which an observation counts as wrong.
         free_focal: whether adjustments move the focal.
         seed: same seed, same answer.
     """
     best, best_value = None, np.inf
+    ends: list[float] = []
     for focal in focals:
         path = begin(observations, focal, limit, seed)
         if path is None:
             continue
         path = extend(path, observations, limit, free_focal=free_focal, seed=seed)
         value = misfit(path, observations, 3 * limit)
-        # Two starts that end in one place have found what there is to find.
-        again = best is not None and abs(np.log(path.bundle.focal / best.bundle.focal)) < _SAME_FOCAL
         if value < best_value:
             best, best_value = path, value
-        if again:
+        ends.append(path.bundle.focal)
+        # There may be a false answer with a long focal: only where the widest start agrees has enough been tried.
+        if len(ends) > 1 and abs(np.log(ends[0] / ends[-1])) < _SAME_FOCAL:
             break
     return best
 

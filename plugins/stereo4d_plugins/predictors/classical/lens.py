@@ -10,7 +10,7 @@ from stereo4d_plugins.predictors.classical.bundle import Observations
 
 PRIOR_FOCAL = 1.0
 """Of the long side of the image, 53 degrees of view: what is assumed where a clip does not show its focal."""
-_STARTS = (0.8, 1.2, 0.55, 1.8, 2.8)  # focals that a search begins from, of the long side, likely ones first
+_STARTS = (0.55, 1.2, 0.8, 1.8, 2.8)  # focals that a search begins from, of the long side
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ _COMMON = 20  # tracks that two views must share
 _FEWEST = 12  # points a camera is placed by
 _ENOUGH_PARALLAX = 0.03  # of the focal: more makes a base pair no better, but its matches fewer
 _EXACT = 0.05  # of the limit in a comparison of paths: what good tracks reach
-_FINAL_ROUNDS = 5  # adjustments at most, each with the points that the last one showed to fit
 _SMALLEST_ANGLE = np.deg2rad(0.25)
 
 
@@ -80,13 +79,14 @@ def triangulate(observations: Observations, bundle: Bundle, placed: np.ndarray) 
     Returns:
         (T, 3) points and (T,) how far their rays spread, in radians (standard deviation); 0 where there is no point.
     """
-    rays = np.einsum("nji,tnj->tni", bundle.rotation, unit_rays(observations.offsets, bundle.focal))
-    centres = -np.einsum("nji,nj->ni", bundle.rotation, bundle.translation)
+    rays = unit_rays(observations.offsets, bundle.focal).transpose(1, 0, 2) @ bundle.rotation  # (N, T, 3) in the world
+    centres = -(bundle.translation[:, None] @ bundle.rotation)[:, 0]
     use = (observations.seen & placed).astype(np.float64)
     count = use.sum(1)
-    outer = np.einsum("tni,tnj,tn->tij", rays, rays, use)
-    across = count[:, None, None] * np.eye(3) - outer
-    pull = use @ centres - np.einsum("tni,tnk,nk,tn->ti", rays, rays, centres, use)
+    weighted = (rays * use.T[..., None]).transpose(1, 0, 2)
+    across = count[:, None, None] * np.eye(3) - weighted.transpose(0, 2, 1) @ rays.transpose(1, 0, 2)
+    along = (rays @ centres[..., None])[..., 0].T  # (T, N)
+    pull = use @ centres - (weighted.transpose(0, 2, 1) @ along[..., None])[..., 0]
     spread = np.maximum(np.linalg.eigvalsh(across)[:, 0] / np.maximum(count, 1), 0.0) ** 0.5
     good = (count >= 2) & (spread > 1e-5)
     points = np.zeros((len(use), 3))
@@ -156,7 +156,9 @@ def begin(observations: Observations, focal: float, limit: float, seed: int) -> 
     return best
 
 
-def extend(path: Path, observations: Observations, limit: float, *, free_focal: bool, seed: int) -> Path:
+def extend(
+    path: Path, observations: Observations, limit: float, *, free_focal: bool, seed: int, rounds: int = 5
+) -> Path:
     """Place every camera that sees enough points, adjusting as the path grows.
 
     Args:
@@ -165,6 +167,7 @@ def extend(path: Path, observations: Observations, limit: float, *, free_focal: 
         limit: reprojection error in pixels from which an observation counts as wrong.
         free_focal: let the adjustments move the focal.
         seed: same seed, same answer.
+        rounds: adjustments at the end at most, each with the points that the last one showed to fit.
     """
     refused = np.zeros_like(path.placed)
     next_polish = 3
@@ -185,7 +188,7 @@ def extend(path: Path, observations: Observations, limit: float, *, free_focal: 
             path = _polished(path, observations, 5, free_focal and next_polish > 3)
             path = with_points(replace(path, solid=np.zeros_like(path.solid)), observations, limit)
             next_polish = int(next_polish * 1.6) + 1
-    for _ in range(_FINAL_ROUNDS):
+    for _ in range(rounds):
         before = path.bundle.focal, path.solid.sum()
         path = _polished(path, observations, 15, free_focal)
         path = with_points(replace(path, solid=np.zeros_like(path.solid)), observations, limit)
