@@ -20,7 +20,7 @@ from stereo4d.data.synthetic.world import WorldConfig
 from stereo4d.evaluation.clip_errors import ClipErrors, clip_errors, scene_answer, trajectory_error
 from stereo4d.evaluation.peer import ClipAnswer, SparseDepth, load_peer
 from stereo4d.progress import SILENT, Progress
-from stereo4d.storage import map_arrays, read_metadata, save_arrays, write_json
+from stereo4d.storage import write_json
 from stereo4d.types import Scene
 
 FIRST_SEED = 1_000_000
@@ -174,9 +174,10 @@ def work_seconds(scene: Scene) -> float:
 def peer_answer(name: str, frames: Path, kept: Path) -> ClipAnswer:
     """What a peer says about a folder of images, asked once: the answer is kept in a file."""
     if kept.exists():
-        return load_answer(kept)
+        return ClipAnswer.load(kept)
     answer = load_peer(name).reconstruct(read_images(frames))
-    save_answer(answer, kept)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    answer.save(kept)
     return answer
 
 
@@ -185,19 +186,3 @@ def read_images(folder: Path) -> np.ndarray:
     from PIL import Image
 
     return np.stack([np.asarray(Image.open(path).convert("RGB")) for path in sorted(folder.glob("*.png"))])
-
-
-def save_answer(answer: ClipAnswer, path: Path) -> None:
-    """Write an answer to a safetensors file."""
-    points = {f"points/{name}": value for name, value in vars(answer.points).items()}
-    arrays = {"cam2world": answer.cam2world, "focal": answer.focal, **points}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_arrays(path, arrays, {"seconds": str(answer.seconds), "failure": answer.failure})
-
-
-def load_answer(path: Path) -> ClipAnswer:
-    """Read what ``save_answer`` wrote."""
-    arrays, said = map_arrays(path), read_metadata(path)
-    points = SparseDepth(*(np.array(arrays[f"points/{name}"]) for name in ("frame", "pixel", "depth")))
-    cameras = np.array(arrays["cam2world"]), np.array(arrays["focal"])
-    return ClipAnswer(*cameras, points, float(said["seconds"]), said["failure"])

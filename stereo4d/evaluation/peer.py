@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from stereo4d import registry
 from stereo4d.errors import PluginError, UsageError
+from stereo4d.storage import map_arrays, read_metadata, save_arrays
 
 GROUP = "stereo4d.peers"
 
@@ -55,6 +57,20 @@ class ClipAnswer:
     def placed(self) -> np.ndarray:
         """(N,) bool: frames whose camera is known."""
         return np.isfinite(self.cam2world).all((1, 2))
+
+    def save(self, path: Path) -> None:
+        """Write it to a safetensors file."""
+        points = {f"points/{name}": value for name, value in vars(self.points).items()}
+        arrays = {"cam2world": self.cam2world, "focal": self.focal, **points}
+        save_arrays(path, arrays, {"seconds": str(self.seconds), "failure": self.failure})
+
+    @classmethod
+    def load(cls, path: Path) -> ClipAnswer:
+        """Read what ``save`` wrote."""
+        arrays, said = map_arrays(path), read_metadata(path)
+        points = SparseDepth(*(np.array(arrays[f"points/{name}"]) for name in ("frame", "pixel", "depth")))
+        cameras = np.array(arrays["cam2world"]), np.array(arrays["focal"])
+        return cls(*cameras, points, float(said["seconds"]), said["failure"])
 
     @classmethod
     def nothing(cls, frames: int, seconds: float, failure: str) -> ClipAnswer:

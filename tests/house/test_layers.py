@@ -40,7 +40,7 @@ DOORS = {
     "decord": ("plugins/stereo4d_plugins/readers/",),
     "av": ("plugins/stereo4d_plugins/readers/", "stereo4d/data/synthetic/clip.py"),
     "rerun": ("plugins/stereo4d_plugins/viewers/",),
-    "pycolmap": ("plugins/stereo4d_plugins/peers/colmap.py",),
+    "pycolmap": ("plugins/stereo4d_plugins/peers/colmap_process.py",),
     "jsonargparse": ("stereo4d/cli/",),
     # choosing looks at a few frames, by optical flow, to tell which predictor suits a clip
     "cv2": ("stereo4d/geometry/pnp.py", "stereo4d/video/choosing.py", "plugins/stereo4d_plugins/"),

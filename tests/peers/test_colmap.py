@@ -115,3 +115,10 @@ def test_without_pycolmap_it_says_how_to_install_it(monkeypatch):
 def test_a_peer_that_is_not_installed_is_refused_with_those_that_are():
     with pytest.raises(UsageError, match="colmap"):
         load_peer("bundler")
+
+
+def test_a_process_that_dies_is_an_answer_with_what_it_said():
+    pytest.importorskip("pycolmap", reason="pycolmap is not installed (extra 'colmap')")
+    answer = load_peer("colmap").reconstruct(np.zeros((2, 16, 16, 3), np.uint8), seed=2**80)
+    assert not answer.placed.any()
+    assert answer.failure.startswith("COLMAP ended with exit code 1 and said: ")
