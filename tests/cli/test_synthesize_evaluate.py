@@ -44,3 +44,50 @@ def test_the_embedded_checkpoint_beats_the_guesses_on_held_out_pairs(capsys):
     for key in ("absrel", "points1", "rotation", "translation"):
         assert figures[key]["mean"] < figures[key]["guess mean"], key
     assert figures["delta1"]["mean"] > figures["delta1"]["guess mean"]
+
+
+CLIPS = ["--clips", "1", "--frames", "4", "--width", "96", "--height", "64", "--device", "cpu"]
+
+
+def test_whole_clips_are_measured_beside_colmap(tmp_path, capsys):
+    pytest.importorskip("pycolmap", reason="pycolmap is not installed (extra 'colmap')")
+    command = ["evaluate", "synthetic", "--peer", "colmap", "--out", str(tmp_path), *CLIPS, "--quiet"]
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(row["clips"], row["method"]) for row in found["rows"]] == [
+        *(("static", "embedded"), ("static", "colmap")),
+        *(("dynamic", "embedded"), ("dynamic", "colmap")),
+    ]
+    assert all(clip["errors"]["embedded"]["placed"] == 4 for clip in found["clips"])
+    # A second run reads what the first one kept, and says the same in words.
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert f"{100 * found['rows'][0]['trajectory']:.2f}% |" in printed
+    assert "where colmap succeeds" in printed
+
+
+def test_camera_paths_of_a_clip_without_truth_are_compared(tmp_path, capsys):
+    pytest.importorskip("pycolmap", reason="pycolmap is not installed (extra 'colmap')")
+    assert main(["synthesize", "--out", str(tmp_path), *CLIPS[2:8], "--quiet"]) == 0
+    capsys.readouterr()
+    command = ["evaluate", "agreement", "--data", str(tmp_path / "clip.mp4"), "--frames", "3", "--device", "cpu"]
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["frames"] == 2  # every second one of four: the most that three allow
+    assert found["placed"][0] == 2
+    assert set(found["seconds"]) == {"embedded", "colmap"}
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (["agreement"], "--data"),
+        (["synthetic", "--data", "x.mp4"], "--data"),
+        (["synthetic", "--clips", "0"], "--clips"),
+        (["synthetic", "--clips", "1", "--pairs", "16"], "--pairs"),
+        (["synthetic", "--peer", "bundler"], "colmap"),
+    ],
+)
+def test_what_cannot_be_measured_is_wrong_usage(capsys, bad, said):
+    assert main(["evaluate", *bad, "--quiet"]) == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
