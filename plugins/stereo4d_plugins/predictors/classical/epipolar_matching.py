@@ -71,12 +71,11 @@ def _compare(
     grey0: np.ndarray, layers: np.ndarray, inverse_depth: np.ndarray, grid: EpipolarGrid
 ) -> tuple[_Windows, np.ndarray]:
     """Windows of view 0 against where they are thought to be in view 1, and pixels per unit of inverse depth."""
-    pixels, nearness = grid.project(inverse_depth)
-    slope = grid.slope(pixels, nearness)
-    length = np.sqrt(slope[..., 0] ** 2 + slope[..., 1] ** 2)
-    there = cv2.remap(layers, pixels, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    u, v, slope_u, slope_v = grid.project(inverse_depth)
+    length = np.sqrt(slope_u**2 + slope_v**2)
+    there = cv2.remap(layers, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     grey, right, down = cv2.split(there)
-    gradient = (right * slope[..., 0] + down * slope[..., 1]) / np.maximum(length, 1e-6)
+    gradient = (right * slope_u + down * slope_v) / np.maximum(length, 1e-6)
     return _windows(grey0, grey, gradient), length
 
 
@@ -84,10 +83,9 @@ def _windows(grey0: np.ndarray, grey1: np.ndarray, gradient: np.ndarray) -> _Win
     """Least squares over windows, after their mean brightness is taken off."""
     difference = grey0 - grey1
     noise = max(_LEAST_NOISE, 1.48 * float(np.median(np.abs(difference[::4, ::4] - np.median(difference[::4, ::4])))))
-    products = np.dstack([grey0, grey1, gradient, grey0**2])
-    others = np.dstack([grey1**2, grey0 * grey1, gradient**2, gradient * difference])
-    mean0, mean1, mean_gradient, square0 = cv2.split(cv2.blur(products, (_WINDOW, _WINDOW)))
-    square1, product, square_gradient, mixed = cv2.split(cv2.blur(others, (_WINDOW, _WINDOW)))
+    mean0, mean1, mean_gradient = _mean(grey0), _mean(grey1), _mean(gradient)
+    square0, square1, product = _mean(grey0 * grey0), _mean(grey1 * grey1), _mean(grey0 * grey1)
+    square_gradient, mixed = _mean(gradient * gradient), _mean(gradient * difference)
     variance0, variance1 = np.maximum(square0 - mean0**2, 0), np.maximum(square1 - mean1**2, 0)
     texture = np.maximum(square_gradient - mean_gradient**2, 0)
     pull = mixed - mean_gradient * (mean0 - mean1)
@@ -96,3 +94,8 @@ def _windows(grey0: np.ndarray, grey1: np.ndarray, gradient: np.ndarray) -> _Win
     known = information * texture + 1 / _PRIOR**2
     likeness = (product - mean0 * mean1) / np.sqrt((variance0 + 1) * (variance1 + 1))
     return _Windows(information * pull / known, 1 / np.sqrt(known), likeness)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Means over windows."""
+    return cv2.blur(values, (_WINDOW, _WINDOW))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -11,12 +13,17 @@ import numpy as np
 from stereo4d.video.pair_graph import Edge
 from stereo4d_plugins.predictors.classical.confidence import LEAST, confidence
 from stereo4d_plugins.predictors.classical.filling import fill
+from stereo4d_plugins.predictors.classical.flow import FlowPair
 from stereo4d_plugins.predictors.classical.flow_cache import FlowCache
 from stereo4d_plugins.predictors.classical.fusion import Fused, fuse
 from stereo4d_plugins.predictors.classical.measuring import Measured, measure
 from stereo4d_plugins.predictors.classical.triangulation import EpipolarGrid
 
-_UNSURE = 0.2  # expected relative error from which a depth counts half when holes are filled
+_WORKERS = min(4, os.cpu_count() or 1)
+_UNSURE = 0.5  # confidence above the least at which a depth counts half when holes are filled
+_AROUND = 15  # pixels of a neighbourhood
+_COMPANY = 3.0  # a depth counts fully where a third of its neighbourhood has one
+_FAINT = 0.3  # of the median weight; what is fainter is filled over
 _NEAREST = 20.0  # inverse depths are kept within this factor of their median
 _FARTHEST = 50.0
 
@@ -76,13 +83,17 @@ def measure_frame(
         intrinsics: (N, 3, 3) pixels.
         world2cam: (N, 4, 4).
     """
-    found = []
-    for partner in partners:
+    pairs = [(partner, flows.between(frame, partner)) for partner in partners]
+
+    def with_partner(pair: tuple[int, FlowPair]) -> Measured:
+        partner, flow = pair
         motion = world2cam[partner] @ np.linalg.inv(world2cam[frame])
         grid = EpipolarGrid.between(intrinsics[frame], intrinsics[partner], motion, greys[frame].shape)
-        flow = flows.between(frame, partner)
-        found.append(measure(greys[frame], greys[partner], flow.forward, flow.valid0, flow.error0, grid))
-    return found
+        return measure(greys[frame], greys[partner], flow.forward, flow.valid0, flow.error0, grid)
+
+    # NumPy and OpenCV let go of the interpreter while they work.
+    with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
+        return list(pool.map(with_partner, pairs))
 
 
 def frame_depth(
@@ -112,11 +123,12 @@ def sphere(size: tuple[int, int], intrinsics: np.ndarray, inverse_distance: floa
 
 def _filled(fused: Fused, size: tuple[int, int], intrinsics: np.ndarray, typical: float, trusted: bool) -> FrameDepth:
     sure = confidence(fused.inverse_depth, fused.deviation, fused.moving)
-    relative = fused.deviation / np.maximum(fused.inverse_depth, 1e-12)
-    weight = np.where(np.isfinite(relative), 1 / (1 + (relative / _UNSURE) ** 2), 0) * np.clip(
-        2 - 4 * fused.moving, 0, 1
-    )
-    known = weight > 0.5
+    weight = (sure - LEAST) / (sure - LEAST + _UNSURE)
+    # A few pixels alone among unknown ones are chance matches: they should not colour a whole hole.
+    weight = weight * np.clip(_COMPANY * cv2.blur(weight, (_AROUND, _AROUND)), 0, 1)
+    if (weight > 0).any():
+        weight = np.where(weight < _FAINT * np.median(weight[weight > 0]), 0, weight)
+    known = weight > 0
     middle = float(np.median(fused.inverse_depth[known])) if known.sum() > known.size / 100 else typical
     bounded = np.clip(fused.inverse_depth, middle / _FARTHEST, middle * _NEAREST)
     filled = fill(bounded, weight.astype(np.float32), middle)

@@ -19,7 +19,7 @@ class EpipolarGrid:
     """Where every pixel (H, W) of view 0 can be in view 1."""
 
     infinity: np.ndarray
-    """(H, W, 3) float32: homogeneous pixels of view 1 for inverse depth 0 (``K1 R K0^-1 p``)."""
+    """(3, H, W) float32: homogeneous pixels of view 1 for inverse depth 0 (``K1 R K0^-1 p``)."""
     shift: np.ndarray
     """(3,) float32: ``K1 t``, added once per unit of inverse depth."""
 
@@ -36,26 +36,23 @@ class EpipolarGrid:
             size: (H, W) of view 0.
         """
         turn = intrinsics1 @ motion[:3, :3] @ np.linalg.inv(intrinsics0)
-        pixels = pixel_positions(*size)
-        infinity = pixels @ turn[:, :2].T.astype(np.float32) + turn[:, 2].astype(np.float32)
+        v, u = np.arange(size[0])[:, None], np.arange(size[1])
+        infinity = np.stack([row[0] * u + (row[1] * v + row[2]) for row in turn]).astype(np.float32)
         return cls(infinity, (intrinsics1 @ motion[:3, 3]).astype(np.float32))
 
-    def project(self, inverse_depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where points of some inverse depth are in view 1.
+    def project(self, inverse_depth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Where points of some inverse depth are in view 1, and how they move there with it.
 
         Args:
             inverse_depth: (H, W) float32.
 
         Returns:
-            (H, W, 2) pixels of view 1, and (H, W) their depth in camera 1 over that in camera 0.
+            (H, W) each: pixels u and v of view 1, and how many pixels both change per unit of inverse depth.
         """
-        homogeneous = self.infinity + inverse_depth[..., None] * self.shift
-        nearness = np.maximum(homogeneous[..., 2], 1e-3)
-        return homogeneous[..., :2] / nearness[..., None], homogeneous[..., 2]
-
-    def slope(self, pixels: np.ndarray, nearness: np.ndarray) -> np.ndarray:
-        """(H, W, 2) pixels in view 1 per unit of inverse depth, at what ``project`` returned."""
-        return (self.shift[:2] - pixels * self.shift[2]) / np.maximum(nearness, 1e-3)[..., None]
+        scale = 1 / np.maximum(self.infinity[2] + inverse_depth * self.shift[2], 1e-3)
+        u = (self.infinity[0] + inverse_depth * self.shift[0]) * scale
+        v = (self.infinity[1] + inverse_depth * self.shift[1]) * scale
+        return u, v, (self.shift[0] - u * self.shift[2]) * scale, (self.shift[1] - v * self.shift[2]) * scale
 
 
 @dataclass(frozen=True)
@@ -77,19 +74,20 @@ def triangulate(flow: np.ndarray, grid: EpipolarGrid) -> Triangulated:
         flow: (H, W, 2) float32 pixels, from view 0 to view 1.
         grid: of the two cameras.
     """
-    seen = pixel_positions(*flow.shape[:2]) + flow
-    along = grid.shift[:2] - seen * grid.shift[2]
-    gap = seen * grid.infinity[..., 2:] - grid.infinity[..., :2]
-    length = np.maximum(np.sqrt((along**2).sum(-1)), 1e-12)
-    inverse_depth = (along * gap).sum(-1) / length**2
-    nearness = grid.infinity[..., 2] + inverse_depth * grid.shift[2]
+    height, width = flow.shape[:2]
+    u = flow[..., 0] + np.arange(width, dtype=np.float32)
+    v = flow[..., 1] + np.arange(height, dtype=np.float32)[:, None]
+    along_u, along_v = grid.shift[0] - u * grid.shift[2], grid.shift[1] - v * grid.shift[2]
+    gap_u, gap_v = u * grid.infinity[2] - grid.infinity[0], v * grid.infinity[2] - grid.infinity[1]
+    if not grid.shift.any():  # no baseline, no epipolar lines: all of the gap is residual
+        residual = np.hypot(gap_u, gap_v) / np.maximum(grid.infinity[2], 1e-3)
+        return Triangulated(np.zeros_like(residual), np.zeros_like(residual), residual)
+    length = np.maximum(np.sqrt(along_u**2 + along_v**2), 1e-12)
+    inverse_depth = (along_u * gap_u + along_v * gap_v) / length**2
+    nearness = grid.infinity[2] + inverse_depth * grid.shift[2]
     safe = np.maximum(np.abs(nearness), 1e-3)
-    across = np.abs(along[..., 0] * gap[..., 1] - along[..., 1] * gap[..., 0]) / length
-    # A baseline of nothing has no epipolar lines: all of the gap is residual then.
-    still = not grid.shift.any()
-    residual = np.sqrt((gap**2).sum(-1)) / safe if still else across / safe
-    inverse_depth = np.zeros_like(inverse_depth) if still else np.where(nearness > 0, inverse_depth, -1)
-    return Triangulated(inverse_depth.astype(np.float32), (length / safe * (not still)).astype(np.float32), residual)
+    residual = np.abs(along_u * gap_v - along_v * gap_u) / (length * safe)
+    return Triangulated(np.where(nearness > 0, inverse_depth, -1), length / safe, residual)
 
 
 def parallax_degrees(inverse_depth: np.ndarray, intrinsics: np.ndarray, motion: np.ndarray) -> np.ndarray:
