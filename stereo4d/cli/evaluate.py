@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from stereo4d.types import PairPrediction
+from typing import Literal
 
 
 def evaluate(
@@ -62,42 +58,38 @@ def evaluate(
         return evaluate_agreement(data, ours, peer or "colmap", frames=frames, quiet=quiet, json=json)
     if data is not None:
         raise UsageError(f"--data {data}: evaluate synthetic makes its data itself; only agreement takes --data")
-    if clips is None and peer is None and not is_installed(weights):
+    if clips is None and peer is None and (pairs is not None or not is_installed(weights)):
         return _evaluate_pairs(512 if pairs is None else pairs, weights, device, precision, quiet=quiet, json=json)
     if pairs is not None:
-        raise UsageError(f"--pairs {pairs}: with --peer, --clips or weights that look at whole clips, say --clips")
+        raise UsageError(f"--pairs {pairs}: with --peer and --clips whole clips are measured; leave --pairs out")
     wanted = list(synthetic_clips(clips or 8, frames, width, height))
     return evaluate_clips(ours, peer, wanted, out=out, quiet=quiet, json=json)
 
 
 def _evaluate_pairs(pairs: int, weights: str, device: str, precision: str, *, quiet: bool, json: bool) -> int:
-    """Print a table of errors on pairs beside what guesses would score."""
-    import torch
-
+    """Print a table of errors on pairs beside what guesses would score; every pair is by itself, as two images are."""
     from stereo4d.cli.common import print_json
     from stereo4d.data.module import HELD_OUT, BatchRecipe
     from stereo4d.data.synthetic.world import WorldConfig
     from stereo4d.errors import UsageError
     from stereo4d.evaluation.pairs import join_figures, pair_figures, table
     from stereo4d.network.precision import resolve_device
-    from stereo4d.network.weights import load_model
     from stereo4d.progress import Progress
+    from stereo4d.video.predictors import load_predictor
 
     if pairs < 1:
         raise UsageError(f"pairs={pairs}: at least one pair is needed")
-    place = resolve_device(device)
-    network = load_model(weights, device=place, precision=precision)
-    size = max(network.config.img_size)
+    predictor = load_predictor(weights, device=resolve_device(device), precision=precision)
+    size, patch = predictor.traits.size, predictor.traits.patch_size
     # The network's own resolution, in the aspect ratio 3:2 that most of its training pairs have.
-    height = round(size * 2 / 3 / network.config.patch_size) * network.config.patch_size
+    height = round(size * 2 / 3 / patch) * patch
     recipe = BatchRecipe(WorldConfig(), 16, ((height, size),))
     batches = []
     count = -(-pairs // recipe.batch_size)
-    with Progress(quiet=quiet or json).stage("evaluate", count, "batch") as stage, torch.inference_mode():
+    with Progress(quiet=quiet or json).stage("evaluate", count, "batch") as stage:
         for number in range(count):
             batch = recipe.make(HELD_OUT + 1_000_000 + number, "cpu")
-            prediction = network(batch.image0.to(place), batch.image1.to(place))
-            batches.append(pair_figures(_on_cpu(prediction), batch))
+            batches.append(pair_figures(predictor.predict_images(batch.image0, batch.image1), batch))
             stage.advance()
     figures = join_figures(batches)
     if json:
@@ -106,14 +98,3 @@ def _evaluate_pairs(pairs: int, weights: str, device: str, precision: str, *, qu
         print(f"{count * recipe.batch_size} held-out synthetic pairs of {size}x{height}, weights {weights}\n")
         print(table(figures))
     return 0
-
-
-def _on_cpu(prediction: PairPrediction) -> PairPrediction:
-    """The same maps where the truth is."""
-    return replace(
-        prediction,
-        pointmap0=prediction.pointmap0.cpu(),
-        confidence0=prediction.confidence0.cpu(),
-        pointmap1=prediction.pointmap1.cpu(),
-        confidence1=prediction.confidence1.cpu(),
-    )
