@@ -71,9 +71,10 @@ def calibrate_clip(
     tracks = track_clip(rgb, progress=progress)
     keys = key_frames(image_motion(tracks), 0.08 * lens.long_side, at_least=12, at_most=24)
     table = tracks.table(keys, at_least=2, at_most=600)
-    if len(rgb) < 2 or len(table) < _FEWEST_TRACKS:
+    motion = largest_motion(table)
+    if motion is None or len(table) < _FEWEST_TRACKS:
         return _without_path(lens, tracks, clip_remarks.no_tracks(len(rgb), tracks.count))
-    if largest_motion(table) < _STILL * max(1.0, lens.long_side / 480):
+    if motion < _STILL * max(1.0, lens.long_side / 480):
         return _without_path(lens, tracks, clip_remarks.STANDS, known=_looked_at(tracks))
     with progress.stage("cameras", 1, "clip"):
         path = find_path(tracks, lens, seed=seed)
@@ -87,8 +88,9 @@ def calibrate_clip(
 
 
 def _believable(path: CameraPath, lens: Lens) -> bool:
-    share = path.focal / lens.long_side
-    return path.adjusted.focal_deviation < _CERTAIN and _RANGE[0] < share < _RANGE[1]
+    """Whether a clip has shown its focal: few frames must show it the more clearly, for nothing else confirms it."""
+    certain = _CERTAIN * min(1.0, (path.known.sum() - 1) / 8)
+    return path.adjusted.focal_deviation < certain and _RANGE[0] < path.focal / lens.long_side < _RANGE[1]
 
 
 def _looked_at(tracks: Tracks) -> np.ndarray:

@@ -14,6 +14,7 @@ from stereo4d_plugins.predictors.classical.rotations import between
 from stereo4d_plugins.predictors.classical.tracks import Tracks
 
 _KEY_TRACKS, _MOST_TRACKS, _MOST_FRAMES = 400, 1000, 100
+_FEWEST_POINTS = 15
 _TURNS_AS_WELL = 1.35  # residuals of a camera that only turns, over those of one that moves, up to which it only turns
 
 
@@ -54,9 +55,12 @@ def find_path(tracks: Tracks, lens: Lens, *, seed: int) -> CameraPath | None:
     path = moving(observations, lens.starts(), lens.limit, free_focal=not lens.known, seed=seed)
     if path is not None:
         path, done = _all_frames(path, keys, frames, tracks, lens, seed)
-        if turned is None or done.sigma * _TURNS_AS_WELL < turned.sigma:
+        if len(done.bundle.points) < _FEWEST_POINTS or path.placed.sum() < 2:
+            path = None
+        elif turned is None or done.sigma * _TURNS_AS_WELL < turned.sigma:
             return _moved(path, done, frames, tracks.frames)
-    if turned is None:
+    # A camera that moves and cannot be placed must not pass for one that turns.
+    if turned is None or (path is None and turned.sigma > lens.limit):
         return None
     return _turned(tracks, lens, frames, turned.bundle.focal)
 
@@ -99,7 +103,7 @@ def _all_frames(
     path: Path, keys: np.ndarray, frames: np.ndarray, tracks: Tracks, lens: Lens, seed: int
 ) -> tuple[Path, Adjusted]:
     """Carry a path of key frames over to more frames and more tracks, and adjust it."""
-    table = tracks.table(frames, at_least=3, at_most=_MOST_TRACKS)
+    table = tracks.table(frames, at_least=min(3, len(frames)), at_most=_MOST_TRACKS)
     observations = lens.observed(table, frames)
     rotation, translation = np.repeat(np.eye(3)[None], len(frames), 0), np.zeros((len(frames), 3))
     placed = np.zeros(len(frames), bool)

@@ -26,18 +26,18 @@ def image_motion(tracks: Tracks) -> np.ndarray:
     )
 
 
-def largest_motion(table: np.ndarray) -> float:
-    """Median distance in pixels that points move between the two frames where it is largest.
+def largest_motion(table: np.ndarray) -> float | None:
+    """Median distance in pixels that points move between the two frames where it is largest; None: no two compare.
 
     Args:
         table: (T, K, 2) pixels, NaN where unseen.
     """
-    largest = 0.0
+    largest: float | None = None
     for first in range(table.shape[1]):
         step = np.linalg.norm(table[:, first + 1 :] - table[:, first : first + 1], axis=-1)
         shared = np.isfinite(step).sum(0) >= _COMMON
         if shared.any():
-            largest = max(largest, float(np.nanmedian(step[:, shared], axis=0).max()))
+            largest = max(largest or 0.0, float(np.nanmedian(step[:, shared], axis=0).max()))
     return largest
 
 
@@ -52,7 +52,7 @@ def key_frames(motion: np.ndarray, span: float, *, at_least: int, at_most: int) 
     """
     frames = len(motion) + 1
     # Time counts a little, so that a standing stretch is not skipped altogether.
-    walked = np.concatenate([[0.0], np.cumsum(motion + 0.1 * motion.mean() + 1e-6)])
+    walked = np.concatenate([[0.0], np.cumsum(motion + 0.1 * motion.sum() / frames + 1e-6)])
     count = int(np.clip(np.ceil(walked[-1] / span) + 1, min(at_least, frames), min(at_most, frames)))
     wanted = np.linspace(0, walked[-1], count)
     return np.unique(np.abs(walked[:, None] - wanted).argmin(0))

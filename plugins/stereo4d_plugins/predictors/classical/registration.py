@@ -44,11 +44,31 @@ def misfit(path: Path, observations: Observations, limit: float) -> float:
         observations: of its points in its cameras.
         limit: pixels.
     """
-    error = distances(path.bundle, observations)
-    error[~path.solid] = limit
-    error[:, ~path.placed] = limit
-    error = np.minimum(error[observations.seen], limit)
-    return float(np.log1p(np.square(error / (_EXACT * limit))).mean()) if error.size else np.inf
+    near, _ = triangulate(observations, path.bundle, path.placed)
+    choices = [near, _far_away(observations, path), np.where(path.solid[:, None], path.bundle.points, near)]
+    # A point that shows no parallax is explained too, or the path that invents parallax for it would win.
+    cost = np.stack(
+        [_costs(replace(path.bundle, points=points), observations, path.placed, limit) for points in choices]
+    )
+    return float(cost.min(0).sum() / max(1, observations.seen.sum()))
+
+
+def _costs(bundle: Bundle, observations: Observations, placed: np.ndarray, limit: float) -> np.ndarray:
+    """(T,) what each track costs, see ``misfit``."""
+    error = distances(bundle, observations)
+    error[:, ~placed] = limit
+    error = np.where(observations.seen, np.minimum(error, limit), 0.0)
+    return np.log1p(np.square(error / (_EXACT * limit))).sum(1)
+
+
+def _far_away(observations: Observations, path: Path) -> np.ndarray:
+    """(T, 3) points so far along their mean rays that no camera tells them from infinity."""
+    rays = unit_rays(observations.offsets, path.bundle.focal).transpose(1, 0, 2) @ path.bundle.rotation
+    use = (observations.seen & path.placed).astype(np.float64)
+    direction = np.einsum("nti,tn->ti", rays, use)
+    centres = -(path.bundle.translation[:, None] @ path.bundle.rotation)[:, 0][path.placed]
+    size = 1.0 + float(np.abs(centres - centres[0]).max())
+    return centres[0] + 1e4 * size * direction / np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-9)
 
 
 def base_pairs(observations: Observations, focal: float, *, wanted: int) -> list[tuple[int, int]]:

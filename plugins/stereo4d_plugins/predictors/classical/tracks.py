@@ -141,7 +141,7 @@ def track_clip(rgb: np.ndarray, *, budget: int = 900, progress: Progress = SILEN
     with progress.stage("tracks", len(rgb), "frame") as stage:
         for index, frame in enumerate(rgb):
             grey = recent[index] = _prepared(frame)
-            if living is not None:
+            if living is not None and len(living.name):
                 living = _follow(living, index, recent, window, log)
             noise = _noise(frame)
             seen = living.pixel[living.last == index] if living is not None else np.zeros((0, 2), np.float32)
