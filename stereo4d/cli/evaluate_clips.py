@@ -18,8 +18,8 @@ def synthetic_clips(count: int, frames: int, width: int, height: int) -> Iterato
     from stereo4d.evaluation.clip_runs import SyntheticClip
 
     for number in range(count):
-        for moving in (False, True):
-            yield SyntheticClip(number, moving, frames, width, height)
+        for kind in ("static", "dynamic"):
+            yield SyntheticClip(kind, number, frames, width, height)
 
 
 def evaluate_clips(

@@ -25,6 +25,14 @@ from stereo4d.types import Scene
 
 FIRST_SEED = 1_000_000
 """Of the clips that are only measured on: nothing is tried out on them."""
+KINDS = {
+    "static": WorldConfig(moving_share=0.0),
+    "dynamic": WorldConfig(),
+    # What makes feature matchers fail: a camera that hardly moves, and grain in the images.
+    "slow": WorldConfig(moving_share=0.0, camera_travel=(0.05, 0.2), target_travel=0.4),
+    "grainy": WorldConfig(moving_share=0.0, noise=0.15),
+}
+"""Worlds to film: nothing moves; about half of the objects move; nothing moves, and it is hard for another reason."""
 _WORK_STAGES = ("predictions", "alignment")
 
 
@@ -32,18 +40,12 @@ _WORK_STAGES = ("predictions", "alignment")
 class SyntheticClip:
     """A clip of the synthetic world, by its number."""
 
+    kind: str
+    """Of ``KINDS``. A number shows the same world, still or moving."""
     number: int
-    """The same number shows the same world, whether its objects move or not."""
-    moving: bool
-    """Whether about half of the objects move; none does otherwise."""
     frames: int = 24
     width: int = 512
     height: int = 288
-
-    @property
-    def kind(self) -> str:
-        """``static`` or ``dynamic``."""
-        return "dynamic" if self.moving else "static"
 
     @property
     def name(self) -> str:
@@ -54,7 +56,6 @@ class SyntheticClip:
         """Render it into a folder of its own, unless it is there; the folder of its frames."""
         place = folder / self.name
         if not (place / TRUTH).exists():
-            config = WorldConfig(moving_share=0.5 if self.moving else 0.0)
             with progress.stage("render", self.frames, "frame") as stage:
                 synthesize_clip(
                     *(place,),
@@ -62,13 +63,14 @@ class SyntheticClip:
                     frames=self.frames,
                     height=self.height,
                     width=self.width,
-                    config=config,
+                    config=KINDS[self.kind],
                     advance=stage.advance,
                 )
         return place / "frames"
 
 
-Look = Callable[[Scene, SyntheticTruth], dict[str, float]]
+Look = Callable[[Scene, SyntheticTruth, Path], dict[str, float]]
+"""What else to find out about a scene, given the truth and the scene's folder."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def measure_clip(
         ours: how we reconstruct it.
         peers: names of peers.
         folder: of measurements.
-        look: what else to find out about our scene, which does not stay.
+        look: told about our scene before it goes; what it says is kept.
         progress: told about rendering and reconstructing.
     """
     place = Path(ours.weights).stem if Path(ours.weights).exists() else ours.weights
@@ -149,7 +151,7 @@ def measure_clip(
     with tempfile.TemporaryDirectory(dir=folder, prefix="scene-") as scratch:
         scene = ours.scene(frames, Path(scratch) / "scene", progress, stride=1)
         mine = scene_answer(scene, places, work_seconds(scene))
-        more = look(scene, truth) if look is not None else {}
+        more = look(scene, truth, Path(scratch) / "scene") if look is not None else {}
     record = Record(
         clip=clip,
         errors={name: clip_errors(answer, truth.clip) for name, answer in {place: mine, **answers}.items()},

@@ -15,7 +15,7 @@ class Row:
     """How a program did on clips of one kind. Errors are medians over the clips where there is one, None without."""
 
     clips: str
-    """static or dynamic."""
+    """Their kind."""
     method: str
     """Weights or peer."""
     count: int

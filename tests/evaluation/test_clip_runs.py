@@ -6,14 +6,17 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from stereo4d.data.synthetic.clip import SyntheticTruth, load_truth
 from stereo4d.evaluation.clip_errors import ClipErrors
 from stereo4d.evaluation.clip_runs import Ours, Record, SyntheticClip, measure_clip
 from stereo4d.evaluation.clip_table import compare, comparisons, one_line, rows, table
 from stereo4d.storage import write_json
+from stereo4d.types import Scene
 
-TINY = SyntheticClip(number=3, moving=True, frames=4, width=96, height=64)
+TINY = SyntheticClip("dynamic", number=3, frames=4, width=96, height=64)
 OURS = Ours("embedded", device="cpu")
 
 
@@ -25,7 +28,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def record(folder) -> Record:
     pytest.importorskip("pycolmap", reason="pycolmap is not installed (extra 'colmap')")
-    return measure_clip(TINY, OURS, ("colmap",), folder, look=lambda scene, truth: {"depths": float(scene.depth.size)})
+
+    def look(scene: Scene, truth: SyntheticTruth, place: Path) -> dict[str, float]:
+        return {"depths": scene.depth.size, "files": len(list(place.iterdir()))}
+
+    return measure_clip(TINY, OURS, ("colmap",), folder, look=look)
 
 
 def test_ours_and_the_peer_are_measured_on_the_same_clip(record):
@@ -36,6 +43,7 @@ def test_ours_and_the_peer_are_measured_on_the_same_clip(record):
     assert mine.seconds == pytest.approx(record.stages["predictions"] + record.stages["alignment"])
     assert record.pairs == 12
     assert record.more["depths"] > 0
+    assert record.more["files"] > 0
 
 
 def test_what_was_measured_is_not_measured_again(folder, record):
@@ -51,16 +59,20 @@ def test_the_scene_of_a_measurement_does_not_stay(folder, record):
     assert sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) == ["clips", "peers"]
 
 
-def test_static_and_dynamic_clips_of_one_number_show_the_same_world():
-    assert replace(TINY, moving=False).name == "static-3-4x96x64"
-    assert TINY.name == "dynamic-3-4x96x64"
+def test_static_and_dynamic_clips_of_one_number_show_the_same_world(folder, record):
+    clips = [replace(TINY, kind=kind).make(folder / "clips") for kind in ("static", "dynamic")]
+    still, moving = (load_truth(frames) for frames in clips)
+    np.testing.assert_array_equal(still.clip.cam2world, moving.clip.cam2world)
+    np.testing.assert_array_equal(still.world.wave_phase, moving.world.wave_phase)
+    assert not still.world.moving.any()
+    assert moving.world.moving.any()
 
 
-def made_up(number: int, ours: float, theirs: float | None, *, moving: bool = False) -> Record:
+def made_up(number: int, ours: float, theirs: float | None, kind: str = "static") -> Record:
     """A record of a clip with these trajectory errors; None where the peer found nothing."""
     errors = ClipErrors(24, 24, ours, 0.1, 0.01, None, 10.0)
     found = replace(errors, trajectory=theirs, placed=24 if theirs is not None else 0)
-    clip = SyntheticClip(number, moving)
+    clip = SyntheticClip(kind, number)
     return Record(clip, {"ours": errors, "peer": found}, {"peer": ours if theirs is not None else None}, {}, 138)
 
 
@@ -72,7 +84,7 @@ def test_clips_where_the_peer_fails_are_counted_apart():
 
 
 def test_the_table_has_a_row_for_every_kind_and_program():
-    records = [made_up(0, 0.02, 0.01), made_up(0, 0.4, None, moving=True)]
+    records = [made_up(0, 0.02, 0.01), made_up(0, 0.4, None, "dynamic")]
     assert [(row.clips, row.method, row.usable, row.count) for row in rows(records)] == [
         ("static", "ours", 1, 1),
         ("static", "peer", 1, 1),
