@@ -11,6 +11,7 @@ from stereo4d_plugins.predictors.classical.filling import fill
 from stereo4d_plugins.predictors.classical.frame_depths import grey, partners_of, sphere
 from stereo4d_plugins.predictors.classical.fusion import fuse
 from stereo4d_plugins.predictors.classical.measuring import Measured
+from stereo4d_plugins.predictors.classical.standing import stand
 from stereo4d_plugins.predictors.classical.triangulation import EpipolarGrid, parallax_degrees, triangulate, unproject
 
 from stereo4d.video.pair_graph import pair_graph
@@ -182,3 +183,17 @@ def test_partners_are_those_of_the_pairs_and_those_some_strides_away():
     assert partners_of([(0, 1), (1, 0), (2, 1)], (), 3) == {0: (1,), 1: (0, 2), 2: (1,)}
     assert partners_of([(0, 1), (1, 0)], (2,), 4) == {0: (1, 2), 1: (0, 3)}
     assert partners_of([(0, 0)], (), 1) == {0: ()}
+
+
+def test_what_moves_is_put_where_it_touches_the_ground_and_never_behind_its_surroundings():
+    inverse_depth = np.full((60, 80), 0.1, np.float32)
+    inverse_depth[40:] = np.linspace(0.1, 0.5, 20, dtype=np.float32)[:, None]  # a floor that comes nearer
+    moving = np.zeros((60, 80), bool)
+    moving[20:50, 30:45] = True
+    moving[5, 5] = True  # a speckle
+    standing = stand(inverse_depth, ~moving, moving)
+    np.testing.assert_allclose(standing[22:48, 32:43], inverse_depth[50, 0], rtol=1e-5)
+    np.testing.assert_array_equal(standing[~moving], inverse_depth[~moving])
+    assert standing[5, 5] == np.float32(0.1)
+    away = stand(inverse_depth[::-1].copy(), ~moving, moving)
+    assert (away >= inverse_depth[::-1]).all()

@@ -17,6 +17,7 @@ from stereo4d_plugins.predictors.classical.flow import FlowPair
 from stereo4d_plugins.predictors.classical.flow_cache import FlowCache
 from stereo4d_plugins.predictors.classical.fusion import Fused, fuse
 from stereo4d_plugins.predictors.classical.measuring import Measured, measure
+from stereo4d_plugins.predictors.classical.standing import stand
 from stereo4d_plugins.predictors.classical.triangulation import EpipolarGrid
 
 _WORKERS = min(4, os.cpu_count() or 1)
@@ -24,6 +25,7 @@ _UNSURE = 0.5  # confidence above the least at which a depth counts half when ho
 _AROUND = 15  # pixels of a neighbourhood
 _COMPANY = 3.0  # a depth counts fully where a third of its neighbourhood has one
 _FAINT = 0.3  # of the median weight; what is fainter is filled over
+_MOSTLY = 0.4  # share of partners that contradict a pixel for it to belong to something that moves
 _NEAREST = 20.0  # inverse depths are kept within this factor of their median
 _FARTHEST = 50.0
 
@@ -131,5 +133,5 @@ def _filled(fused: Fused, size: tuple[int, int], intrinsics: np.ndarray, typical
     known = weight > 0
     middle = float(np.median(fused.inverse_depth[known])) if known.sum() > known.size / 100 else typical
     bounded = np.clip(fused.inverse_depth, middle / _FARTHEST, middle * _NEAREST)
-    filled = fill(bounded, weight.astype(np.float32), middle)
+    filled = stand(fill(bounded, weight.astype(np.float32), middle), known, fused.moving > _MOSTLY)
     return FrameDepth(np.clip(filled, middle / _FARTHEST, middle * _NEAREST), sure, trusted)
