@@ -70,7 +70,7 @@ def calibrate_clip(
     lens = Lens.of(rgb.shape, intrinsics)
     tracks = track_clip(rgb, progress=progress)
     keys = key_frames(image_motion(tracks), 0.08 * lens.long_side, at_least=12, at_most=24)
-    table = tracks.table(keys, at_least=2, at_most=600)
+    table = tracks.table(keys, tracks.longest(keys, at_least=2, at_most=600))
     motion = largest_motion(table)
     if motion is None or len(table) < _FEWEST_TRACKS:
         return _without_path(lens, tracks, clip_remarks.no_tracks(len(rgb), tracks.count))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stereo4d_plugins.predictors.classical.bundle import Adjusted, Bundle
 from stereo4d_plugins.predictors.classical.hypotheses import image_motion, key_frames, moving, refined, turning
 from stereo4d_plugins.predictors.classical.lens import Lens
-from stereo4d_plugins.predictors.classical.registration import Path, extend, with_points
+from stereo4d_plugins.predictors.classical.registration import Path, extend, resect_rest, with_points
 from stereo4d_plugins.predictors.classical.rotations import between
 from stereo4d_plugins.predictors.classical.tracks import Tracks
 
@@ -50,7 +50,7 @@ def find_path(tracks: Tracks, lens: Lens, *, seed: int) -> CameraPath | None:
     motion = image_motion(tracks)
     keys = key_frames(motion, 0.08 * lens.long_side, at_least=8, at_most=12)
     frames = np.union1d(_adjusted_frames(motion, lens), keys)
-    observations = lens.observed(tracks.table(keys, at_least=2, at_most=_KEY_TRACKS), keys)
+    observations = lens.observed(tracks, keys, tracks.longest(keys, at_least=2, at_most=_KEY_TRACKS))
     turned = turning(observations, lens.starts()[::3], free_focal=not lens.known)
     path = moving(observations, lens.starts(), lens.limit, free_focal=not lens.known, seed=seed)
     if path is not None:
@@ -58,29 +58,26 @@ def find_path(tracks: Tracks, lens: Lens, *, seed: int) -> CameraPath | None:
         if len(done.bundle.points) < _FEWEST_POINTS or path.placed.sum() < 2:
             path = None
         elif turned is None or done.sigma * _TURNS_AS_WELL < turned.sigma:
-            return _moved(path, done, frames, tracks.frames)
+            return _moved(path, done)
     # A camera that moves and cannot be placed must not pass for one that turns.
     if turned is None or (path is None and turned.sigma > lens.limit):
         return None
     return _turned(tracks, lens, frames, turned.bundle.focal)
 
 
-def _moved(path: Path, done: Adjusted, frames: np.ndarray, count: int) -> CameraPath:
-    """A path of some frames, filled in for all."""
-    known = np.zeros(count, bool)
-    known[frames] = path.placed
-    rotation, centre = np.repeat(np.eye(3)[None], count, 0), np.zeros((count, 3))
-    rotation[frames] = path.bundle.rotation
-    centre[frames] = -np.einsum("nji,nj->ni", path.bundle.rotation, path.bundle.translation)
-    where = np.flatnonzero(known)
-    rotation = between(rotation, known)
-    centre = np.stack([np.interp(np.arange(count), where, centre[where, axis]) for axis in range(3)], -1)
-    return CameraPath(rotation, -np.einsum("nij,nj->ni", rotation, centre), known, done.bundle.focal, False, done)
+def _moved(path: Path, done: Adjusted) -> CameraPath:
+    """A path with the cameras filled in that have none."""
+    rotation, where = between(path.bundle.rotation, path.placed), np.flatnonzero(path.placed)
+    centre = -np.einsum("nji,nj->ni", path.bundle.rotation, path.bundle.translation)
+    steps = np.arange(len(rotation))
+    centre = np.stack([np.interp(steps, where, centre[where, axis]) for axis in range(3)], -1)
+    return CameraPath(rotation, -np.einsum("nij,nj->ni", rotation, centre), path.placed, path.bundle.focal, False, done)
 
 
 def _turned(tracks: Tracks, lens: Lens, frames: np.ndarray, focal: float) -> CameraPath | None:
     """A path of rotations for all frames."""
-    observations = lens.observed(tracks.table(frames, at_least=2, at_most=_MOST_TRACKS), frames)
+    chosen = tracks.longest(frames, at_least=2, at_most=_most_tracks(frames))
+    observations = lens.observed(tracks, frames, chosen)
     done = turning(observations, [focal], free_focal=not lens.known)
     if done is None:
         return None
@@ -103,13 +100,29 @@ def _all_frames(
     path: Path, keys: np.ndarray, frames: np.ndarray, tracks: Tracks, lens: Lens, seed: int
 ) -> tuple[Path, Adjusted]:
     """Carry a path of key frames over to more frames and more tracks, and adjust it."""
-    table = tracks.table(frames, at_least=min(3, len(frames)), at_most=_MOST_TRACKS)
-    observations = lens.observed(table, frames)
-    rotation, translation = np.repeat(np.eye(3)[None], len(frames), 0), np.zeros((len(frames), 3))
-    placed = np.zeros(len(frames), bool)
-    at = np.searchsorted(frames, keys)
-    rotation[at], translation[at], placed[at] = path.bundle.rotation, path.bundle.translation, path.placed
-    bundle = Bundle(rotation, translation, np.zeros((len(table), 3)), path.bundle.focal)
-    whole = with_points(Path(bundle, placed, np.zeros(len(table), bool)), observations, lens.limit)
+    chosen = tracks.longest(frames, at_least=min(3, len(frames)), at_most=_most_tracks(frames))
+    observations = lens.observed(tracks, frames, chosen)
+    whole = _spread_out(path, np.searchsorted(frames, keys), len(frames), len(chosen))
+    whole = with_points(whole, observations, lens.limit)
     whole = extend(whole, observations, lens.limit, free_focal=False, seed=seed, rounds=0)
-    return refined(whole, observations, lens.limit, free_focal=not lens.known)
+    whole, done = refined(whole, observations, lens.limit, free_focal=not lens.known)
+    if len(frames) == tracks.frames:
+        return whole, done
+    everything = np.arange(tracks.frames)
+    points, solid = whole.bundle.points, whole.solid
+    whole = _spread_out(whole, frames, tracks.frames, len(chosen))
+    whole = Path(replace(whole.bundle, points=points), whole.placed, solid)
+    return resect_rest(whole, lens.observed(tracks, everything, chosen), lens.limit, seed), done
+
+
+def _most_tracks(frames: np.ndarray) -> int:
+    return max(_MOST_TRACKS, 15 * len(frames))
+
+
+def _spread_out(path: Path, at: np.ndarray, frames: int, tracks: int) -> Path:
+    """The cameras of a path at their places (K,) among more frames; no points."""
+    rotation, translation = np.repeat(np.eye(3)[None], frames, 0), np.zeros((frames, 3))
+    placed = np.zeros(frames, bool)
+    rotation[at], translation[at], placed[at] = path.bundle.rotation, path.bundle.translation, path.placed
+    bundle = Bundle(rotation, translation, np.zeros((tracks, 3)), path.bundle.focal)
+    return Path(bundle, placed, np.zeros(tracks, bool))

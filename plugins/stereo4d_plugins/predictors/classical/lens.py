@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stereo4d_plugins.predictors.classical.bundle import Observations
+from stereo4d_plugins.predictors.classical.tracks import Tracks
 
 PRIOR_FOCAL = 1.0
 """Of the long side of the image, 53 degrees of view: what is assumed where a clip does not show its focal."""
@@ -56,11 +57,11 @@ class Lens:
         """The same, taken for granted."""
         return Lens(self.intrinsics, True, self.long_side)
 
-    def observed(self, table: np.ndarray, frames: np.ndarray) -> Observations:
-        """Pixels (T, K, 2) of some frames, centred and brought to the shared focal; NaN where unseen."""
+    def observed(self, tracks: Tracks, frames: np.ndarray, chosen: np.ndarray) -> Observations:
+        """Some tracks (T,) in some frames (K,), centred and brought to the shared focal."""
         centre = self.intrinsics[frames][:, :2, 2]
         focals = self.intrinsics[frames][:, (0, 1), (0, 1)]
-        offsets = (table - centre) * (self.shared / focals)
+        offsets = (tracks.table(frames, chosen) - centre) * (self.shared / focals)
         seen = np.isfinite(offsets).all(-1)
         return Observations(np.where(seen[..., None], offsets, 0.0), seen)
 

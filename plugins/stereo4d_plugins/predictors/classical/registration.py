@@ -217,9 +217,22 @@ def extend(
     return path
 
 
+def resect_rest(path: Path, observations: Observations, limit: float, seed: int) -> Path:
+    """Place every camera that the points as they are suffice for; nothing else moves."""
+    rotation, translation = path.bundle.rotation.copy(), path.bundle.translation.copy()
+    placed = path.placed.copy()
+    for camera in np.flatnonzero(~path.placed):
+        pose = _resected(path, observations, int(camera), limit, seed)
+        if pose is not None:
+            rotation[camera], translation[camera], placed[camera] = pose[:3, :3], pose[:3, 3], True
+    return replace(path, bundle=replace(path.bundle, rotation=rotation, translation=translation), placed=placed)
+
+
 def _resected(path: Path, observations: Observations, camera: int, limit: float, seed: int) -> np.ndarray | None:
     """(4, 4) world to camera from the points that it sees; None without a consensus."""
     use = observations.seen[:, camera] & path.solid
+    if use.sum() < _FEWEST:
+        return None
     focal = path.bundle.focal
     pose = solve_pnp(
         path.bundle.points[use],

@@ -43,28 +43,28 @@ class Tracks:
         """(T,) number of observations of each track."""
         return np.bincount(self.track, minlength=self.count)
 
-    def table(self, frames: np.ndarray, *, at_least: int, at_most: int) -> np.ndarray:
+    def longest(self, frames: np.ndarray, *, at_least: int, at_most: int) -> np.ndarray:
         """The tracks that say most about some frames.
 
         Args:
             frames: (K,) rising frame numbers.
             at_least: observations in these frames that a track must have.
-            at_most: how many tracks are wanted; the longest are taken, ties by position in the list.
+            at_most: how many tracks are wanted; ties by position in the list.
 
         Returns:
-            (T', K, 2) float64 pixels, NaN where a track was not seen.
+            Track indices, rising.
         """
-        column = np.full(self.frames, -1)
-        column[frames] = np.arange(len(frames))
-        here = column[self.frame] >= 0
+        here = np.isin(self.frame, frames)
         counts = np.bincount(self.track[here], minlength=self.count)
         chosen = np.flatnonzero(counts >= at_least)
-        if len(chosen) > at_most:
-            chosen = np.sort(chosen[np.argsort(-counts[chosen], kind="stable")[:at_most]])
-        row = np.full(self.count, -1)
-        row[chosen] = np.arange(len(chosen))
-        here &= row[self.track] >= 0
-        table = np.full((len(chosen), len(frames), 2), np.nan)
+        return np.sort(chosen[np.argsort(-counts[chosen], kind="stable")[:at_most]])
+
+    def table(self, frames: np.ndarray, tracks: np.ndarray) -> np.ndarray:
+        """(T', K, 2) float64 pixels of some tracks (T',) in some frames (K,), NaN where a track was not seen."""
+        column, row = np.full(self.frames, -1), np.full(self.count, -1)
+        column[frames], row[tracks] = np.arange(len(frames)), np.arange(len(tracks))
+        here = (column[self.frame] >= 0) & (row[self.track] >= 0)
+        table = np.full((len(tracks), len(frames), 2), np.nan)
         table[row[self.track[here]], column[self.frame[here]]] = self.pixels[here]
         return table
 
