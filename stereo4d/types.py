@@ -70,6 +70,11 @@ class View:
     """Presentation time in seconds."""
 
 
+DYNAMICS = "dynamics"
+"""The name in ``PairPrediction.extras`` of what moves: ``moving0`` and ``moving1``, (E, H, W), 0 ... 1, how much speaks
+against the pixel's standing still."""
+
+
 @dataclass(frozen=True)
 class PairPrediction:
     """What a predictor says about E directed pairs (view 0, view 1)."""

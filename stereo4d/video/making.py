@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from stereo4d.types import Scene
 from stereo4d.video.aligning import Aligned
 from stereo4d.video.alignment_report import scale_of
 from stereo4d.video.clip import Clip
+from stereo4d.video.dynamics import dynamic_masks
 from stereo4d.video.known_files import KnownFiles
 from stereo4d.video.manifest import Provenance, build_manifest
 from stereo4d.video.workspace import ALIGNMENT_RECORDING, RECORDING, Workspace
@@ -23,6 +25,7 @@ from stereo4d.viewing import load_viewer
 
 def make_scene(
     clip: Clip,
+    pairs: Sequence[Path],
     aligned: Aligned,
     provenance: Provenance,
     workspace: Workspace,
@@ -33,20 +36,21 @@ def make_scene(
 
     Args:
         clip: N frames.
+        pairs: files of their pairs.
         aligned: how their alignment went.
         provenance: what all of it was made from, and how.
         workspace: the folder to write to.
         warnings: what was said to the user on the way.
         progress: told about every file.
     """
-    scene = assemble(clip, aligned, provenance.known)
+    scene = assemble(clip, dynamic_masks(pairs, clip.rgb.shape[:3]), aligned, provenance.known)
     record(scene, aligned, workspace, progress)
     manifest = build_manifest(clip, aligned, provenance, workspace, scene, warnings)
     return finish(scene.with_manifest(manifest), workspace)
 
 
-def assemble(clip: Clip, aligned: Aligned, known: KnownFiles) -> Scene:
-    """The scene that an alignment of a clip's frames is."""
+def assemble(clip: Clip, dynamic: np.ndarray, aligned: Aligned, known: KnownFiles) -> Scene:
+    """The scene that an alignment of a clip's frames is; what moves in them is (N, H, W) uint8."""
     result = aligned.result
     intrinsics = result.intrinsics.numpy()
     original = [clip.pixel_map(i).to_original(intrinsics[i].astype(np.float64)) for i in range(len(clip))]
@@ -55,7 +59,7 @@ def assemble(clip: Clip, aligned: Aligned, known: KnownFiles) -> Scene:
         intrinsics=intrinsics,
         depth=_half(result.depth),
         confidence=_half(result.confidence),
-        dynamic=np.zeros(clip.rgb.shape[:3], np.uint8),
+        dynamic=dynamic,
         rgb=np.asarray(clip.rgb),
         times=np.array(clip.times),
         frame_indices=np.array(clip.frame_indices),

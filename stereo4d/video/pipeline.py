@@ -23,7 +23,7 @@ from stereo4d.video.known_files import KnownFiles, load_known
 from stereo4d.video.making import collected_warnings, make_scene
 from stereo4d.video.manifest import provenance_of
 from stereo4d.video.options import AlignmentOptions, Options
-from stereo4d.video.prediction_files import FRAMES_FILE, ShardWriter, read_predictions, stored_edges
+from stereo4d.video.prediction_files import FRAMES_FILE, ShardWriter, read_predictions, shards, stored_edges
 from stereo4d.video.sources import find_source
 from stereo4d.video.workspace import Workspace
 
@@ -102,7 +102,7 @@ def run(job: Job, out: Path, *, overwrite: bool = False, progress: Progress = SI
         known = load_known(job.options.known, FrameGeometry.of(clip))
         predict(job, workspace, clip, known, progress)
         aligned = align_predictions(job, workspace, clip, known, progress)
-        return make_scene(clip, aligned, provenance, workspace, warnings, progress)
+        return make_scene(clip, shards(workspace.pairs), aligned, provenance, workspace, warnings, progress)
 
 
 def prepare_frames(job: Job, workspace: Workspace, progress: Progress) -> Clip:

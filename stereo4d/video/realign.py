@@ -71,7 +71,7 @@ def align_stored(
                 )
             except (AlignmentError, GraphError, ShapeError) as error:
                 raise type(error)(f"{stored.label}: {error}") from error
-        return make_scene(stored.clip, aligned, provenance, workspace, warnings, progress)
+        return make_scene(stored.clip, stored.paths, aligned, provenance, workspace, warnings, progress)
 
 
 def check_apart(stored: StoredPairs, out: Path) -> None:

@@ -40,6 +40,8 @@ class FrameDepth:
     """(H, W) float32, above 1."""
     trusted: bool
     """Whether the partners are where the cameras say; without partners, True."""
+    moving: np.ndarray
+    """(H, W) float32, 0 ... 1: share of the partners that contradict a point that stands still."""
 
 
 def partners_of(edges: Sequence[Edge], strides: Sequence[int], frames: int) -> dict[int, tuple[int, ...]]:
@@ -112,7 +114,8 @@ def frame_depth(
     agreeing = [one for one in measured if one.agrees and one.pixels_per_unit > 0]
     trusted = not measured or sum(one.agrees for one in measured) * 2 >= len(measured)
     if not agreeing:
-        return FrameDepth(sphere(size, intrinsics, typical), np.full(size, LEAST, np.float32), trusted)
+        unknown = np.full(size, LEAST, np.float32), trusted, np.zeros(size, np.float32)
+        return FrameDepth(sphere(size, intrinsics, typical), *unknown)
     return _filled(fuse(agreeing), size, intrinsics, typical, trusted)
 
 
@@ -134,4 +137,5 @@ def _filled(fused: Fused, size: tuple[int, int], intrinsics: np.ndarray, typical
     middle = float(np.median(fused.inverse_depth[known])) if known.sum() > known.size / 100 else typical
     bounded = np.clip(fused.inverse_depth, middle / _FARTHEST, middle * _NEAREST)
     filled = stand(fill(bounded, weight.astype(np.float32), middle), known, fused.moving > _MOSTLY)
-    return FrameDepth(np.clip(filled, middle / _FARTHEST, middle * _NEAREST), sure, trusted)
+    moving = np.asarray(fused.moving, np.float32)
+    return FrameDepth(np.clip(filled, middle / _FARTHEST, middle * _NEAREST), sure, trusted, moving)

@@ -10,7 +10,7 @@ import torch
 
 from stereo4d import registry
 from stereo4d.progress import SILENT, Progress
-from stereo4d.types import PairPrediction
+from stereo4d.types import DYNAMICS, PairPrediction
 from stereo4d.video.clip import Clip
 from stereo4d.video.flow import GROUP as FLOWS
 from stereo4d.video.pair_graph import Edge
@@ -53,17 +53,18 @@ class ClassicalClip(ClipPredictor):
     def predict(self, edges: Sequence[Edge]) -> PairPrediction:
         """See ``ClipPredictor.predict``."""
         pairs = [self._pair(edge) for edge in edges]
-        points0, confidence0, points1, confidence1 = (
+        points0, confidence0, points1, confidence1, moving0, moving1 = (
             torch.from_numpy(np.stack(parts)) for parts in zip(*pairs, strict=True)
         )
-        return PairPrediction(points0, confidence0, points1, confidence1)
+        moving = {"moving0": moving0, "moving1": moving1}
+        return PairPrediction(points0, confidence0, points1, confidence1, {DYNAMICS: moving})
 
     def remarks(self) -> tuple[str, ...]:
         """See ``ClipPredictor.remarks``."""
         return (*self._calibration.remarks, *self._depths.remarks())
 
-    def _pair(self, edge: Edge) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Pointmaps and confidences of one pair, as ``PairPrediction`` has them."""
+    def _pair(self, edge: Edge) -> tuple[np.ndarray, ...]:
+        """Pointmaps and confidences of one pair, as ``PairPrediction`` has them, and what moves in both views."""
         view0, view1, motion = self._depths.pair(edge)
         self._left.subtract(edge)
         self._depths.forget(frame for frame in edge if self._left[frame] <= 0)
@@ -71,7 +72,7 @@ class ClassicalClip(ClipPredictor):
         points1 = self._points(edge[1], view1)
         inverse = np.linalg.inv(motion).astype(np.float32)
         points1_in_view0 = points1 @ inverse[:3, :3].T + inverse[:3, 3]
-        return points0, view0.confidence, points1_in_view0, view1.confidence
+        return points0, view0.confidence, points1_in_view0, view1.confidence, view0.moving, view1.moving
 
     def _points(self, frame: int, depth: FrameDepth) -> np.ndarray:
         return unproject(depth.inverse_depth, self._calibration.intrinsics[frame])
