@@ -21,7 +21,7 @@ def weights(action: Literal["show"], file: str, *, json: bool = False) -> None:
 
     from stereo4d.cli.common import print_json
     from stereo4d.network.weights import inspect
-    from stereo4d.video.predictors import is_installed, load_predictor
+    from stereo4d.video.predictors import check_is_there, is_installed, load_predictor
 
     if is_installed(file):
         identity = load_predictor(file).identity(file)
@@ -30,6 +30,7 @@ def weights(action: Literal["show"], file: str, *, json: bool = False) -> None:
         else:
             print(f"{identity.name}: no weights, an installed predictor of {identity.version}, {identity.licence}")
         return
+    check_is_there(file)
     info = inspect(file)
     if json:
         print_json(asdict(info))

@@ -7,6 +7,7 @@ focal, its optical flow, its encodings) lives in the ``ClipPredictor`` that it o
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from stereo4d.video.clip import Clip
 from stereo4d.video.pair_graph import DEFAULT_GRAPH, Edge
 
 GROUP = "stereo4d.predictors"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class Traits:
     """Whether it can say how alike frames look (``Predictor.similarity``), for graphs that go by it."""
     pair_seconds: float = 2e-6
     """Seconds per pixel of a pair, on two cores; for ``--dry-run``."""
+    frame_seconds: float = 0.0
+    """Seconds per pixel of a frame that the whole clip takes before its pairs; for ``--dry-run``."""
     pixel_bytes: int = 1000
     """Working memory per pixel of a pair in a batch; for ``--dry-run``."""
 
@@ -151,7 +156,7 @@ class Predictor(ABC):
         """
         pixels = size[0] * size[1]
         memory = ClipPredictor.batch_size * pixels * self.traits.pixel_bytes
-        return Cost(pairs * pixels * self.traits.pair_seconds, memory)
+        return Cost(pixels * (pairs * self.traits.pair_seconds + frames * self.traits.frame_seconds), memory)
 
     def similarity(self, clip: Clip, *, progress: Progress = SILENT) -> np.ndarray:
         """How alike frames look, (N, N), larger is more; only asked for where ``traits.finds_likeness``."""
@@ -159,6 +164,8 @@ class Predictor(ABC):
 
     def predict_images(self, images0: Tensor, images1: Tensor, *, seed: int = 0) -> PairPrediction:
         """Predict B pairs of images that belong to no clip, each as a clip of two frames.
+
+        What there is to remark about a single pair is logged as a warning; about many it is not said.
 
         Args:
             images0: (B, 3, H, W) in [-1, 1].
@@ -177,8 +184,12 @@ class Predictor(ABC):
                 f"two images of one camera are needed, of one size; they are {first} and {second} pixels here: crop or "
                 "resize one, or use a network (--weights embedded)"
             )
-        pairs = [clip_of_two(*images) for images in zip(images0, images1, strict=True)]
-        predictions = [self.open(clip, [(0, 1)], seed=seed).predict([(0, 1)]) for clip in pairs]
+        predictions = []
+        for image0, image1 in zip(images0, images1, strict=True):
+            at_work = self.open(clip_of_two(image0, image1), [(0, 1)], seed=seed)
+            predictions.append(at_work.predict([(0, 1)]))
+            for remark in at_work.remarks() if len(images0) == 1 else ():
+                log.warning("%s", remark)
 
         def joined(name: str) -> Tensor:
             return torch.cat([getattr(prediction, name).float().cpu() for prediction in predictions])

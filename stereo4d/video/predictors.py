@@ -39,9 +39,19 @@ def load_predictor(weights: str, *, device: torch.device | str = "cpu", precisio
         if not (isinstance(kind, type) and issubclass(kind, Predictor)):
             raise PluginError(f"entry point {weights!r} of {GROUP} names {kind!r}, which is not a Predictor")
         return kind()
-    if weights != EMBEDDED and not Path(weights).expanduser().exists():
-        names = ", ".join(repr(name) for name in [EMBEDDED, *registry.installed(GROUP)])
-        raise CheckpointError(
-            f"{weights}: no such weights file; give a .pth, a folder with model.safetensors, or one of {names}"
-        )
+    check_is_there(weights)
     return NetworkPredictor(weights, device=torch.device(device), precision=precision)
+
+
+def check_is_there(weights: str) -> None:
+    """Make sure that a name or path means something.
+
+    Raises:
+        CheckpointError: it is neither a name nor a path that exists.
+    """
+    names = [EMBEDDED, *registry.installed(GROUP)]
+    if weights not in names and not Path(weights).expanduser().exists():
+        raise CheckpointError(
+            f"{weights}: no such weights file; give a .pth, a folder with model.safetensors, or one of "
+            + ", ".join(map(repr, names))
+        )

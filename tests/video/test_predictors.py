@@ -166,6 +166,7 @@ def test_two_images_are_a_clip_of_two(tmp_path, capsys):
     left, right, odd = (str(tmp_path / name) for name in ("left.png", "right.png", "odd.png"))
     out = tmp_path / "pair.npz"
     assert main(["pair", left, right, "--out", str(out), "--weights", "wall", "--quiet"]) == 0
+    assert "0 focals known, 60.0 px; seed 0" in capsys.readouterr().err
     written = np.load(out)
     assert written["pointmap0"].shape == (48, 64, 3)
     assert written["pointmap1"][:, 32, 0] == pytest.approx(np.full(48, 0.1), abs=1e-6)  # the step to the right
@@ -179,6 +180,9 @@ def test_weights_show_says_in_one_line_that_there_are_none(capsys):
     assert capsys.readouterr().out == "wall: no weights, an installed predictor of wall 1.0, MIT\n"
     assert main(["weights", "show", "wall", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["sha256"] is None
+    assert main(["weights", "show", "wal"]) == 1
+    assert "wal: no such weights file; give a .pth, " in (said := capsys.readouterr().err)
+    assert "'wall'" in said
 
 
 def test_entry_points_that_cannot_be_used_are_named(clip, tmp_path):
