@@ -86,8 +86,8 @@ def cut_out(grey: np.ndarray, pixels: np.ndarray, side: int) -> Patches:
     diagonal += 1e-6 * diagonal + 1e-9
     inverse = np.linalg.inv(normal)
     answer = (inverse @ weighted.transpose(0, 2, 1)).astype(np.float32)
-    covariance = answer[:, :2] @ answer[:, :2].transpose(0, 2, 1)
-    spread = np.linalg.eigvalsh(covariance)[:, -1] ** 0.5
+    # The inverse and not the product of answers: where nothing shows a direction, the answer is zero but not certain.
+    spread = np.linalg.eigvalsh(inverse[:, :2, :2])[:, -1] ** 0.5
     return Patches(values, answer, spread.astype(np.float32))
 
 

@@ -17,7 +17,7 @@ from stereo4d_plugins.predictors.classical.patches import Patches, cut_out, find
 _CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.01)
 _PATIENCE = 3  # a black or blurred frame loses its points; they are looked for again this many frames later
 _RECOGNISED = 0.85  # correlation from which a patch is the one that the track began with
-_UNSURE = 0.1  # pixels that unit noise moves a point; a patch of nothing but noise seems to reach 0.25
+_UNSURE = 0.14  # pixels that unit noise moves a point; a patch of nothing but noise seems to reach 0.25
 _FAINTEST = 0.6  # grey levels of 256: noise that rounding alone makes, and a margin
 
 
