@@ -55,6 +55,8 @@ def evaluate(
     if benchmark == "agreement":
         if data is None:
             raise UsageError("evaluate agreement compares camera paths on a clip of yours: name it with --data")
+        if pairs is not None or clips is not None or out is not None:
+            raise UsageError("--pairs, --clips and --out are of synthetic data; evaluate agreement has none of them")
         return evaluate_agreement(data, ours, peer or "colmap", frames=frames, quiet=quiet, json=json)
     if data is not None:
         raise UsageError(f"--data {data}: evaluate synthetic makes its data itself; only agreement takes --data")

@@ -82,6 +82,7 @@ def test_camera_paths_of_a_clip_without_truth_are_compared(tmp_path, capsys):
     ("bad", "said"),
     [
         (["agreement"], "--data"),
+        (["agreement", "--data", "x.mp4", "--clips", "1"], "--clips"),
         (["synthetic", "--data", "x.mp4"], "--data"),
         (["synthetic", "--clips", "0"], "--clips"),
         (["synthetic", "--clips", "1", "--pairs", "16"], "--pairs"),
