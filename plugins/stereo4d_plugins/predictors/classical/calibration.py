@@ -14,7 +14,7 @@ from stereo4d_plugins.predictors.classical.lens import Lens
 from stereo4d_plugins.predictors.classical.tracks import Tracks, track_clip
 
 _RANGE = (0.35, 4.0)  # focals of the long side that are believed; beyond them perspective cannot be told from noise
-_CERTAIN = 0.05  # standard deviation of log focal up to which it counts as observed
+_CERTAIN = 0.025  # standard deviation of log focal up to which it counts as observed; true errors are about 3 times
 _FEWEST_TRACKS = 20
 _STILL = 0.4  # median motion in pixels (at most 480 wide) that noise alone can show
 

@@ -17,7 +17,8 @@ from stereo4d_plugins.predictors.classical.patches import Patches, cut_out, find
 _CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.01)
 _PATIENCE = 3  # a black or blurred frame loses its points; they are looked for again this many frames later
 _RECOGNISED = 0.85  # correlation from which a patch is the one that the track began with
-_UNSURE = 0.14  # pixels that unit noise moves a point; a patch of nothing but noise seems to reach 0.25
+_UNSURE = 0.14  # pixels that noise moves a point that is followed gladly
+_NOISE_ALONE = 0.24  # what a patch of nothing but noise comes near to
 _FAINTEST = 0.6  # grey levels of 256: noise that rounding alone makes, and a margin
 
 
@@ -182,7 +183,10 @@ def _seed(
     pixels = np.zeros((0, 2), np.float32) if found is None else found.reshape(-1, 2)
     pixels = pixels[_inside(pixels, grey.shape, 0.3 * window)]
     patches = cut_out(grey.astype(np.float32), pixels, window)
-    sharp = patches.spread * noise < _UNSURE
+    blur = patches.spread * noise
+    # A grainy clip has no points as good as one would like: then the better ones of those that it has.
+    enough = np.sort(blur)[: max(1, wanted // 4)][-1] if len(blur) else _UNSURE
+    sharp = blur < np.clip(enough, _UNSURE, _NOISE_ALONE)
     pixels, patches = pixels[sharp], patches.take(sharp)
     names = log.names + np.arange(len(pixels))
     log.names += len(pixels)
