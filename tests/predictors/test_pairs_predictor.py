@@ -170,6 +170,43 @@ def test_bad_input_gives_low_confidence_and_a_sentence(kind):
     assert opened.remarks()
 
 
+def test_a_camera_that_only_turns_gets_its_rotation_and_no_depth():
+    generator = np.random.default_rng(0)
+    height, width, frames, step = 120, 160, 6, np.radians(1.5)
+    intrinsics = np.array([[150, 0, width / 2], [0, 150, height / 2], [0, 0, 1.0]])
+    far = cv2.GaussianBlur(textured(generator, 320, 480), (0, 0), 1.5)
+    centre = np.array([[150, 0, 240], [0, 150, 160], [0, 0, 1.0]])
+    turns = [np.array([[np.cos(a), 0, -np.sin(a)], [0, 1, 0], [np.sin(a), 0, np.cos(a)]]) for a in step * np.arange(6)]
+    maps = [intrinsics @ turn @ np.linalg.inv(centre) for turn in turns]
+    rgb = np.stack([cv2.warpPerspective(far, one, (width, height)) for one in maps])
+    edges = pair_graph("swin-2-noncyclic", frames)
+    opened = ClassicalPredictor().open(clip_of(rgb), edges, intrinsics=np.repeat(intrinsics[None], frames, 0))
+    points0, confidence0, points1, _ = predict_all(opened, edges)
+    assert opened.remarks()
+    assert confidence0.mean() < 1.5
+    # All points lie on one sphere, and turning carries those of view 1 onto those of view 0.
+    torch.testing.assert_close(points0.norm(dim=-1), torch.ones(points0.shape[:3]))
+    torch.testing.assert_close(points1.norm(dim=-1), torch.ones(points1.shape[:3]))
+    index = edges.index((1, 3))
+    centre1 = points1[index, height // 2, width // 2]
+    assert float(torch.atan2(centre1[0], centre1[2])) == pytest.approx(2 * step, abs=0.1 * step)
+
+
+def test_people_before_a_tripod_are_never_confident():
+    generator = np.random.default_rng(0)
+    background, walker = textured(generator), textured(generator, 48, 24)
+    rgb = np.repeat(background[None], 6, 0)
+    for index, image in enumerate(rgb):
+        image[30:78, 20 + 8 * index : 44 + 8 * index] = walker
+    edges = pair_graph("swin-2-noncyclic", 6)
+    opened = ClassicalPredictor().open(clip_of(rgb), edges)
+    maps = predict_all(opened, edges)
+    assert all(torch.isfinite(values).all() for values in maps)
+    assert maps[1].max() < 1.5
+    assert maps[3].max() < 1.5
+    assert opened.remarks()
+
+
 def test_the_same_seed_predicts_the_same(clip):
     edges = both_ways([(0, 1), (1, 2)])
     known = clip.calibration.intrinsics
