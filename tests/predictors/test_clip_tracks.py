@@ -25,7 +25,7 @@ def grid(spacing: int = 25) -> np.ndarray:
 
 @pytest.mark.parametrize(("degrees", "scale", "gain", "offset"), [(0, 1, 1, 0), (8, 1.1, 1, 0), (-5, 0.92, 0.7, 30)])
 def test_patches_are_found_though_they_turn_grow_and_change_brightness(picture, degrees, scale, gain, offset):
-    motion = [*cv2.getRotationMatrix2D((110, 80), degrees, scale), [0, 0, 0.4], [0, 0, -0.7]]
+    motion = cv2.getRotationMatrix2D((110, 80), degrees, scale) + np.array([[0, 0, 0.4], [0, 0, -0.7]])
     other = gain * cv2.warpAffine(picture, motion, (220, 160), flags=cv2.INTER_CUBIC) + np.float32(offset)
     pixels = grid()
     truth = pixels @ motion[:, :2].T + motion[:, 2]
