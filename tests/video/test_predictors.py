@@ -175,6 +175,13 @@ def test_two_images_are_a_clip_of_two(tmp_path, capsys):
     assert not (tmp_path / "none.npz").exists()
 
 
+def test_any_predictor_is_measured_on_pairs(capsys):
+    assert main(["evaluate", "synthetic", "--weights", "wall", "--pairs", "1", "--quiet"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("16 held-out synthetic pairs of 64x48, weights wall\n")
+    assert "| depth AbsRel |" in said
+
+
 def test_weights_show_says_in_one_line_that_there_are_none(capsys):
     assert main(["weights", "show", "wall"]) == 0
     assert capsys.readouterr().out == "wall: no weights, an installed predictor of wall 1.0, MIT\n"
