@@ -24,7 +24,7 @@ from stereo4d_plugins.predictors.classical.triangulation import unproject
 class ClassicalPredictor(Predictor):
     """Dense flow and two-view geometry."""
 
-    traits = Traits(licence="Apache-2.0", pair_seconds=1.2e-6)
+    traits = Traits(licence="Apache-2.0", pair_seconds=1.2e-6, frame_seconds=2e-6)
 
     def open(
         self,
