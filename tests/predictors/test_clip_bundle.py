@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from stereo4d_plugins.predictors.classical.bundle import Bundle, Observations, adjust, distances, normalised
+from stereo4d_plugins.predictors.classical.bundle import Bundle, Observations, adjust, distances
 from stereo4d_plugins.predictors.classical.registration import begin, extend, misfit, triangulate
 from stereo4d_plugins.predictors.classical.rotations import between, rotation_between, rotations_of
 
@@ -92,14 +92,6 @@ def test_cameras_that_only_turn_are_adjusted_without_a_baseline(true, random):
 def test_a_point_behind_a_camera_is_a_large_error(true):
     behind = replace(true, points=true.points * [1, 1, -1])
     assert np.nanmin(distances(behind, observed(true))) > 100
-
-
-def test_normalising_changes_no_image(true):
-    observations = observed(true)
-    bundle = normalised(true, observations.seen)
-    assert np.nanmax(distances(bundle, observations)) < 1e-9
-    assert np.allclose(bundle.rotation[0], np.eye(3))
-    assert np.allclose(bundle.translation[0], 0)
 
 
 def test_triangulation_meets_the_points_and_knows_their_parallax(true):

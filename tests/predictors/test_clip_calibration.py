@@ -43,6 +43,7 @@ def test_the_answer_is_a_whole_and_says_where_the_focal_comes_from(clip, calibra
     assert calibrated.moves
     assert not calibrated.rotation_only
     assert calibrated.world2cam.shape == (12, 4, 4)
+    assert np.array_equal(calibrated.world2cam[0], np.eye(4))
     assert calibrated.intrinsics[:, 0, 2].tolist() == [WIDTH / 2] * 12
     assert calibrated.intrinsics[:, 0, 0] == pytest.approx(calibrated.focal)
     assert calibrated.points > 200

@@ -6,7 +6,7 @@ solves for 6 N + 1 unknowns. Observations are weighted by Cauchy's function: wha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -31,7 +31,7 @@ class Bundle:
     points: np.ndarray
     """(T, 3) in the world; its unit is arbitrary."""
     focal: float
-    """Pixels, of all cameras (of unit-focal pixels: see ``Observations.scale``)."""
+    """Pixels, of all cameras."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Adjusted:
     sigma: float
     """Robust standard deviation of one coordinate in pixels."""
     cost: float
-    """Mean robust cost of an observation, in sigma squared at the scale the adjustment was given or found."""
+    """Mean robust cost of an observation, in pixels squared."""
     focal_deviation: float
     """Standard deviation of log focal that the observations leave; inf where the focal was held."""
 
@@ -287,14 +287,3 @@ def _jacobians(
     by_turn = np.stack([y * along_z - z * along_y, z * along_x - x * along_z, x * along_y - y * along_x], -1)
     by_camera = by_turn if motion == "rotation" else np.concatenate([by_turn, by_local], -1)
     return by_camera, by_point, bundle.focal * plane
-
-
-def normalised(bundle: Bundle, seen: np.ndarray) -> Bundle:
-    """The same bundle with camera 0 as its world and the median depth of what is seen as its unit."""
-    rotation = bundle.rotation @ bundle.rotation[0].T
-    points = bundle.points @ bundle.rotation[0].T + bundle.translation[0]
-    translation = bundle.translation - rotation @ bundle.translation[0]
-    depth = (np.einsum("nj,tj->tn", rotation[:, 2], points) + translation[:, 2])[seen]
-    unit = float(np.median(depth)) if depth.size else 1.0
-    unit = unit if unit > 1e-9 else 1.0
-    return replace(bundle, rotation=rotation, translation=translation / unit, points=points / unit)

@@ -32,7 +32,7 @@ class ClipCalibration:
     intrinsics: np.ndarray
     """(N, 3, 3) float64, pixels: those given, or the focal with the principal point (W/2, H/2)."""
     world2cam: np.ndarray
-    """(N, 4, 4) float64, its unit arbitrary."""
+    """(N, 4, 4) float64; the world is the first camera, its unit arbitrary."""
     camera_known: np.ndarray
     """(N,) bool: False where a frame could not be placed; its camera is then in between its neighbours'."""
     moves: bool
@@ -120,6 +120,8 @@ def _without_path(lens: Lens, tracks: Tracks, remark: str, known: np.ndarray | N
 def _with_path(path: CameraPath, lens: Lens, source: str, tracks: Tracks) -> ClipCalibration:
     world2cam = np.tile(np.eye(4), (len(path.rotation), 1, 1))
     world2cam[:, :3, :3], world2cam[:, :3, 3] = path.rotation, path.translation
+    world2cam = world2cam @ np.linalg.inv(world2cam[0])
+    world2cam[0] = np.eye(4)
     error = float(np.nanmedian(path.adjusted.residuals))
     remarks = [
         *((clip_remarks.TURNS,) if path.rotation_only else ()),
