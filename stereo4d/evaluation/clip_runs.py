@@ -6,8 +6,10 @@ JSON file for every clip and every way of ours to reconstruct it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +19,7 @@ import numpy as np
 
 from stereo4d.data.synthetic.clip import TRUTH, SyntheticTruth, load_truth, synthesize_clip
 from stereo4d.data.synthetic.world import WorldConfig
+from stereo4d.errors import AlignmentError
 from stereo4d.evaluation.clip_errors import ClipErrors, clip_errors, scene_answer, trajectory_error
 from stereo4d.evaluation.peer import ClipAnswer, SparseDepth, load_peer
 from stereo4d.progress import SILENT, Progress
@@ -82,6 +85,18 @@ class Ours:
     precision: str = "auto"
     seed: int = 0
 
+    @property
+    def name(self) -> str:
+        """Of the weights, short."""
+        return Path(self.weights).stem if Path(self.weights).exists() else self.weights
+
+    @property
+    def fingerprint(self) -> str:
+        """Unlike that of other settings, and of weights elsewhere."""
+        weights = str(Path(self.weights).resolve()) if Path(self.weights).exists() else self.weights
+        settings = {**asdict(self), "weights": weights}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+
     def scene(self, source: Path | list[str], folder: Path, progress: Progress, **more: Any) -> Scene:
         """Reconstruct a clip into a folder, replacing what is there."""
         from stereo4d.video.pipeline import reconstruct
@@ -140,8 +155,7 @@ def measure_clip(
         look: told about our scene before it goes; what it says is kept.
         progress: told about rendering and reconstructing.
     """
-    place = Path(ours.weights).stem if Path(ours.weights).exists() else ours.weights
-    kept = folder / f"{'-'.join([clip.name, place, *peers])}.json"
+    kept = folder / f"{'-'.join([clip.name, ours.name, *peers])}-{ours.fingerprint}.json"
     if kept.exists():
         return Record.from_dict(json.loads(kept.read_text(encoding="utf-8")))
     frames = clip.make(folder / "clips", progress)
@@ -149,23 +163,43 @@ def measure_clip(
     answers = {name: peer_answer(name, frames, folder / "peers" / f"{clip.name}-{name}.safetensors") for name in peers}
     places = next((answer.points for answer in answers.values() if len(answer.points)), SparseDepth.none())
     with tempfile.TemporaryDirectory(dir=folder, prefix="scene-") as scratch:
-        scene = ours.scene(frames, Path(scratch) / "scene", progress, stride=1)
-        mine = scene_answer(scene, places, work_seconds(scene))
-        more = look(scene, truth, Path(scratch) / "scene") if look is not None else {}
+        mine, told = _reconstructed(ours, frames, truth, places, Path(scratch) / "scene", look, progress)
     record = Record(
         clip=clip,
-        errors={name: clip_errors(answer, truth.clip) for name, answer in {place: mine, **answers}.items()},
+        errors={name: clip_errors(answer, truth.clip) for name, answer in {ours.name: mine, **answers}.items()},
         common={
-            name: trajectory_error(mine.cam2world, truth.clip.cam2world, answer.placed)
+            name: trajectory_error(mine.cam2world, truth.clip.cam2world, answer.placed & mine.placed)
             for name, answer in answers.items()
         },
-        stages={name: stage["seconds"] for name, stage in scene.manifest["stages"].items()},
-        pairs=scene.manifest["pairs"]["count"],
-        warnings=list(scene.manifest["warnings"]),
-        more=more,
+        **told,
     )
     write_json(kept, record.as_dict())
     return record
+
+
+def _reconstructed(
+    ours: Ours,
+    frames: Path,
+    truth: SyntheticTruth,
+    places: SparseDepth,
+    folder: Path,
+    look: Look | None,
+    progress: Progress,
+) -> tuple[ClipAnswer, dict[str, Any]]:
+    """Our answer about a clip, and what else a record says of it."""
+    started = time.monotonic()
+    try:
+        scene = ours.scene(frames, folder, progress, stride=1)
+    except AlignmentError as error:  # no answer is an answer, as it is for peers
+        count = len(truth.clip.cam2world)
+        return ClipAnswer.nothing(count, time.monotonic() - started, str(error)), {"stages": {}, "pairs": 0}
+    told = {
+        "stages": {name: stage["seconds"] for name, stage in scene.manifest["stages"].items()},
+        "pairs": scene.manifest["pairs"]["count"],
+        "warnings": list(scene.manifest["warnings"]),
+        "more": look(scene, truth, folder) if look is not None else {},
+    }
+    return scene_answer(scene, places, work_seconds(scene)), told
 
 
 def work_seconds(scene: Scene) -> float:

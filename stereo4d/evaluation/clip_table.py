@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import mean, median
@@ -92,9 +93,11 @@ def ours(record: Record) -> ClipErrors:
 
 
 def trajectory_ratio(record: Record, peer: str) -> float | None:
-    """Our ATE over a peer's, on the frames that the peer placed; None where one of them has none."""
+    """Our ATE over a peer's, on the frames that the peer placed; infinite where we have none, None where it has none."""
     mine, theirs = record.common[peer], record.errors[peer].trajectory
-    return None if mine is None or not theirs else mine / theirs
+    if not theirs:
+        return None
+    return math.inf if mine is None else mine / theirs
 
 
 def table(records: Sequence[Record]) -> str:

@@ -47,12 +47,22 @@ def test_ours_and_the_peer_are_measured_on_the_same_clip(record):
 
 
 def test_what_was_measured_is_not_measured_again(folder, record):
-    kept = folder / f"{TINY.name}-embedded-colmap.json"
+    (kept,) = folder.glob(f"{TINY.name}-embedded-colmap-*.json")
     assert Record.from_dict(json.loads(kept.read_text())) == record
     changed = replace(record, pairs=77)
     write_json(kept, changed.as_dict())
     assert measure_clip(TINY, OURS, ("colmap",), folder).pairs == 77
     write_json(kept, record.as_dict())
+
+
+def test_other_settings_are_measured_anew(tmp_path):
+    for where in ("one", "two"):
+        (tmp_path / where).mkdir()
+        (tmp_path / where / "model.pth").touch()
+    ways = [OURS, replace(OURS, seed=1), replace(OURS, precision="exact")]
+    ways += [replace(OURS, weights=str(tmp_path / where / "model.pth")) for where in ("one", "two")]
+    assert len({ours.fingerprint for ours in ways}) == len(ways)
+    assert [ours.name for ours in ways[2:]] == ["embedded", "model", "model"]
 
 
 def test_the_scene_of_a_measurement_does_not_stay(folder, record):
@@ -81,6 +91,13 @@ def test_clips_where_the_peer_fails_are_counted_apart():
     found = compare(records, "peer")
     assert (found.succeeded, found.within_two, found.failed, found.rescued) == (2, 1, 2, 1)
     assert found.ratio == pytest.approx(2.5)
+
+
+def test_no_answer_of_ours_where_the_peer_has_one_counts_against_us():
+    lost = made_up(0, 0.02, 0.01)
+    lost = replace(lost, common={"peer": None})
+    found = compare([lost], "peer")
+    assert (found.succeeded, found.within_two, found.ratio) == (1, 0, float("inf"))
 
 
 def test_the_table_has_a_row_for_every_kind_and_program():
