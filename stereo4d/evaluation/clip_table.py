@@ -93,7 +93,7 @@ def ours(record: Record) -> ClipErrors:
 
 
 def trajectory_ratio(record: Record, peer: str) -> float | None:
-    """Our ATE over a peer's, on the frames that the peer placed; infinite where we have none, None where it has none."""
+    """Our ATE over a peer's, on frames the peer placed; infinite where we have none, None where it has none."""
     mine, theirs = record.common[peer], record.errors[peer].trajectory
     if not theirs:
         return None
