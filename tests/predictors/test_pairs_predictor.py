@@ -135,10 +135,6 @@ def zoomed(image, factor):
     return cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REFLECT)
 
 
-def blurred(image, length):
-    return cv2.blur(np.roll(image, length // 2, 1), (length, 1))
-
-
 BAD = {
     "black": lambda g: np.zeros((6, 96, 144, 3), np.uint8),
     "white": lambda g: np.full((6, 96, 144, 3), 255, np.uint8),
@@ -146,7 +142,6 @@ BAD = {
     "one frame repeated": lambda g: np.repeat(textured(g)[None], 6, 0),
     "noise": lambda g: noise(g, (6, 96, 144, 3)),
     "extreme zoom": lambda g: np.stack([zoomed(image, 1.5**i) for image in [textured(g)] for i in range(6)]),
-    "motion blur": lambda g: np.stack([blurred(image, 40 + 8 * i) for image in [textured(g)] for i in range(6)]),
     "unrelated images": lambda g: np.stack([textured(g) for _ in range(6)]),
     "two frames": lambda g: np.repeat(textured(g)[None], 2, 0),
     "one frame": lambda g: textured(g)[None],
@@ -168,6 +163,19 @@ def test_bad_input_gives_low_confidence_and_a_sentence(kind):
         assert (confidence > 1).all()
         assert confidence.mean() < 1.5
     assert opened.remarks()
+
+
+def test_a_frame_lost_to_motion_blur_loses_confidence_and_leaves_the_others_theirs(clip):
+    rgb = clip.clip.rgb.copy()
+    rgb[3] = cv2.blur(rgb[3], (61, 9))
+    edges = pair_graph(GRAPH, FRAMES)
+    opened = ClassicalPredictor().open(clip_of(rgb), edges, intrinsics=clip.calibration.intrinsics)
+    maps = predict_all(opened, edges)
+    assert all(torch.isfinite(values).all() for values in maps)
+    mean = {edge[0]: float(maps[1][index].mean()) for index, edge in enumerate(edges) if edge[1] != 3}
+    assert mean[3] < 0.4 * np.mean([mean[frame] for frame in (1, 2, 4, 5)])
+    assert np.mean([mean[frame] for frame in (1, 2, 4, 5)]) > 3
+    assert any("could not be placed" in remark for remark in opened.remarks())
 
 
 def test_a_camera_that_only_turns_gets_its_rotation_and_no_depth():

@@ -24,6 +24,7 @@ _WANTED_SHIFT = 0.025  # of the image's long side: what parallax should move poi
 _MOST_MOTION = 0.2  # of the long side: image motion that flow still follows
 _SEEN = 2.0  # confidence from which a pixel counts as measured
 _ENOUGH = 0.05  # share of measured pixels below which a frame counts as not measured
+_BESIDE = 0.4  # likewise, of the median share of all frames
 _SAMPLED = 3  # frames that tell how far apart partners should be
 
 
@@ -87,12 +88,14 @@ class ClipDepths:
                 f"{self._own_pairs} pairs have a frame that the camera path leaves out: "
                 "each has a pose of its own and a depth of low confidence."
             )
-        blank = sorted(frame for frame, share in self._measured_share.items() if share < _ENOUGH)
+        shares = self._measured_share
+        least = max(_ENOUGH, _BESIDE * float(np.median(list(shares.values())))) if shares else 0.0
+        blank = sorted(frame for frame, share in shares.items() if share < least)
         if blank and self._baselines:
             shown = ", ".join(map(str, blank[:8])) + (" ..." if len(blank) > 8 else "")
             said.append(
-                f"{len(blank)} of {len(self._measured_share)} frames show almost no depth "
-                f"(too little parallax, texture or sharpness): frames {shown}; theirs is a guess at confidence 1."
+                f"{len(blank)} of {len(shares)} frames show little or no depth "
+                f"(too little parallax, texture or sharpness): frames {shown}; theirs is mostly guessed, at confidence 1."
             )
         return tuple(said)
 
