@@ -95,7 +95,7 @@ class ClipDepths:
             shown = ", ".join(map(str, blank[:8])) + (" ..." if len(blank) > 8 else "")
             said.append(
                 f"{len(blank)} of {len(shares)} frames show little or no depth "
-                f"(too little parallax, texture or sharpness): frames {shown}; theirs is mostly guessed, at confidence 1."
+                f"(too little parallax, texture or sharpness): frames {shown}; theirs is mostly guessed."
             )
         return tuple(said)
 
