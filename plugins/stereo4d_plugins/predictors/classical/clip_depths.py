@@ -100,10 +100,12 @@ class ClipDepths:
         return tuple(said)
 
     def _by_clip(self, edge: Edge) -> bool:
-        """Whether the clip's cameras can be taken for a pair: both are placed, and the images agree."""
-        if edge[0] == edge[1]:
-            return True
-        return bool(self._placed[list(edge)].all()) and all(self._frame(frame).trusted for frame in edge)
+        """Whether the clip's cameras can be taken for a pair: both are placed.
+
+        That dense flow disagrees with them is no reason against: they rest on points that were followed through many
+        frames, which two views alone, blurred or full of what moves, cannot correct. Depth is unsure there, no more.
+        """
+        return edge[0] == edge[1] or bool(self._placed[list(edge)].all())
 
     def _frame(self, frame: int) -> FrameDepth:
         """Depth of a frame, from all its partners."""

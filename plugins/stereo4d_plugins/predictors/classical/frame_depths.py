@@ -38,8 +38,6 @@ class FrameDepth:
     """(H, W) float32, positive and finite everywhere, holes filled."""
     confidence: np.ndarray
     """(H, W) float32, above 1."""
-    trusted: bool
-    """Whether the partners are where the cameras say; without partners, True."""
     moving: np.ndarray
     """(H, W) float32, 0 ... 1: share of the partners that contradict a point that stands still."""
 
@@ -112,11 +110,10 @@ def frame_depth(
         typical: inverse depth to put pixels at where nothing is known, along their rays.
     """
     agreeing = [one for one in measured if one.agrees and one.pixels_per_unit > 0]
-    trusted = not measured or sum(one.agrees for one in measured) * 2 >= len(measured)
     if not agreeing:
-        unknown = np.full(size, LEAST, np.float32), trusted, np.zeros(size, np.float32)
+        unknown = np.full(size, LEAST, np.float32), np.zeros(size, np.float32)
         return FrameDepth(sphere(size, intrinsics, typical), *unknown)
-    return _filled(fuse(agreeing), size, intrinsics, typical, trusted)
+    return _filled(fuse(agreeing), size, intrinsics, typical)
 
 
 def sphere(size: tuple[int, int], intrinsics: np.ndarray, inverse_distance: float) -> np.ndarray:
@@ -126,7 +123,7 @@ def sphere(size: tuple[int, int], intrinsics: np.ndarray, inverse_distance: floa
     return (inverse_distance * np.sqrt(1 + plane)).astype(np.float32)
 
 
-def _filled(fused: Fused, size: tuple[int, int], intrinsics: np.ndarray, typical: float, trusted: bool) -> FrameDepth:
+def _filled(fused: Fused, size: tuple[int, int], intrinsics: np.ndarray, typical: float) -> FrameDepth:
     sure = confidence(fused.inverse_depth, fused.deviation, fused.moving)
     weight = (sure - LEAST) / (sure - LEAST + _UNSURE)
     # A few pixels alone among unknown ones are chance matches: they should not colour a whole hole.
@@ -138,4 +135,4 @@ def _filled(fused: Fused, size: tuple[int, int], intrinsics: np.ndarray, typical
     bounded = np.clip(fused.inverse_depth, middle / _FARTHEST, middle * _NEAREST)
     filled = stand(fill(bounded, weight.astype(np.float32), middle), known, fused.moving > _MOSTLY)
     moving = np.asarray(fused.moving, np.float32)
-    return FrameDepth(np.clip(filled, middle / _FARTHEST, middle * _NEAREST), sure, trusted, moving)
+    return FrameDepth(np.clip(filled, middle / _FARTHEST, middle * _NEAREST), sure, moving)
