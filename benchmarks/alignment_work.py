@@ -25,9 +25,13 @@ from stereo4d_plugins.solvers.adam_objective import ByAutograd, WrittenOut
 from torch import Tensor
 
 from stereo4d.alignment import AlignmentProblem, align, recipe
+from stereo4d.alignment.depth import dense_depth
+from stereo4d.alignment.grid import scene_size
+from stereo4d.alignment.initialise import initialise
 from stereo4d.alignment.problem import Cameras, components, normalise_scale
-from stereo4d.alignment.recipe import dense_depth, initialise, scene_size, survey, trusted_pairs
 from stereo4d.alignment.solver import ReweightedLeastSquares
+from stereo4d.alignment.survey import survey
+from stereo4d.alignment.trust import trusted_pairs
 from stereo4d.evaluation.metrics import absolute_trajectory_error, align_trajectory, path_length
 from stereo4d.geometry.camera import unproject
 from stereo4d.geometry.rigid import similarity, transform_points

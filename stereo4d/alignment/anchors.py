@@ -46,16 +46,9 @@ class Anchors:
             _check_one_lens(self.lenses)
 
     @property
-    def world_given(self) -> bool:
-        """Whether known poses say what the world is; else it is the first frame's camera."""
-        return self.poses is not None
-
-    @property
     def scale_given(self) -> bool:
         """Whether known quantities fix the unit: depths, or poses in at least two places."""
-        if self.problem.known.depths is not None:
-            return True
-        return self.poses is not None and float(_spread(self.poses.cam2world[:, :3, 3])) > _SAME_PLACE
+        return self.problem.known.depths is not None or self._poses_tell_scale()
 
     @property
     def pulls(self) -> bool:

@@ -9,6 +9,7 @@ Coordinates come first here, (..., 3, P): sums over an axis of three are several
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +59,25 @@ class Feet:
         return torch.addcmul(self.offset_squared, away, away).clamp_(min=floor * floor).rsqrt_().mul_(weight)
 
 
+@dataclass(frozen=True)
+class Grouping:
+    """Which of n frames each of K observations is of."""
+
+    frame: Tensor
+    """(K,) int64, rising."""
+    membership: Tensor
+    """(n, K) float32: one where an observation is of a frame."""
+
+    def total(self, values: Tensor) -> Tensor:
+        """(n, P) sums of (K, P) over each frame's observations, by a product: deterministic on a GPU too."""
+        return self.membership @ values
+
+    def of_frames(self, values: Tensor) -> Tensor:
+        """(n, P) of (K, P) values that all observations of a frame share."""
+        frames = torch.arange(len(self.membership), device=self.frame.device)
+        return values[torch.searchsorted(self.frame, frames)]
+
+
 def ray_directions(pixels: Tensor, intrinsics: Tensor, rotation: Tensor) -> Tensor:
     """(..., 3, P) rays in world axes, of length one along the optical axis.
 
@@ -86,35 +106,49 @@ def feet(relative: Tensor, direction: Tensor) -> Feet:
 
 
 def best_depth(
-    seen: Feet, weight: Tensor, *, floor: float, rounds: int, start: Tensor | None = None, known: Measured | None = None
+    seen: Feet,
+    weight: Tensor,
+    *,
+    floor: float,
+    rounds: int,
+    start: Tensor | None = None,
+    known: Measured | None = None,
+    grouping: Grouping | None = None,
 ) -> Tensor:
     """The depth of each pixel that minimises its weighted sum of distances, by reweighted least squares.
 
     Args:
-        seen: K pairs, P pixels.
+        seen: K observations, P pixels.
         weight: (K, P) >= 0.
         floor: distances below it count quadratically; > 0, in the world's unit.
         rounds: of reweighting; each lowers the sum.
-        start: (P,) depth to begin with; None begins with the weighted mean of the feet.
-        known: depths that count as one more observation on the ray, or are held.
+        start: depth to begin with, shaped as the answer; None begins with the weighted mean of the feet.
+        known: depths that count as one more observation on the ray, or are held; shaped as the answer.
+        grouping: which observations are of which of several frames; None where all are of one.
 
     Returns:
-        (P,) depth, at least ``floor``.
+        (P,) depth, or (n, P) of n frames; at least ``floor``.
     """
     weight = weight + 1e-12
     # Along the ray, where the sum over pairs is simplest; depth is that over the ray's length.
-    reach = (weight * seen.foot).sum(0) / weight.sum(0) if start is None else start * seen.ray_length
+    length = seen.ray_length if grouping is None else grouping.of_frames(seen.ray_length)
+    total: Callable[[Tensor], Tensor] = _total if grouping is None else grouping.total
+    reach = total(weight * seen.foot) / total(weight) if start is None else start * length
     for _ in range(rounds):
-        robust = seen.reweighted(weight, reach, floor)
-        below = robust.sum(0)
-        above = robust.mul_(seen.foot).sum(0)
+        robust = seen.reweighted(weight, reach if grouping is None else reach[grouping.frame], floor)
+        below = total(robust)
+        above = total(robust.mul_(seen.foot))
         if known is not None and known.weight is not None:
-            pull = known_pull(known, reach / seen.ray_length, floor) / seen.ray_length.square()
-            above, below = above + pull * known.depth * seen.ray_length, below + pull
+            pull = known_pull(known, reach / length, floor) / length.square()
+            above, below = above + pull * known.depth * length, below + pull
         reach = above / below
     # The sum is convex in the depth: where its minimum lies behind the camera, the closest depth allowed is the best.
-    depth = (reach / seen.ray_length).clamp(min=floor)
+    depth = (reach / length).clamp(min=floor)
     return depth if known is None else torch.where(known.held(), known.depth.clamp(min=floor), depth)
+
+
+def _total(values: Tensor) -> Tensor:
+    return values.sum(0)
 
 
 def known_pull(known: Measured, depth: Tensor, floor: float) -> Tensor:

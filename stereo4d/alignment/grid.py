@@ -10,7 +10,7 @@ from torch import Tensor
 from stereo4d.alignment.anchors import Anchors, Prior
 from stereo4d.alignment.block_system import BlockPattern, BlockSystem, make_layout
 from stereo4d.alignment.cells import Cells
-from stereo4d.alignment.depth import Feet, Measured, feet, known_pull, ray_directions, stride_for
+from stereo4d.alignment.depth import Feet, Grouping, Measured, best_depth, feet, known_pull, ray_directions, stride_for
 from stereo4d.alignment.normal_equations import Seen, frame_systems, membership
 from stereo4d.alignment.problem import AlignmentProblem, Cameras
 from stereo4d.geometry.rigid import rotation_from_vector
@@ -42,10 +42,8 @@ class _Group:
 
     frames: slice
     observations: slice
-    local: Tensor
-    """(o,) frame of each observation, counted within the group."""
-    sums: Tensor
-    """(n, o) membership."""
+    grouping: Grouping
+    """Frames counted within the group."""
 
 
 class Structure:
@@ -53,6 +51,8 @@ class Structure:
 
     def __init__(self, problem: AlignmentProblem, anchors: Anchors, cells: Cells) -> None:
         """Lay out the unknowns, in the order of the cells' observations."""
+        self.sizes = pair_sizes(problem)
+        """(E,) float32."""
         self.layout = make_layout(problem.edges, problem.num_frames, shared_lens=problem.shared_focal)
         pieces = [self._unknowns_of(frame, cells) for frame in range(problem.num_frames)]
         self.unknowns = torch.cat(pieces)
@@ -93,8 +93,8 @@ class CellGrid:
         """
         self.problem, self.anchors, self.relative = problem, anchors, relative
         self.structure, self.layout, self.cells = structure, structure.layout, cells
-        self.sizes = pair_sizes(problem).to(cameras.cam2world)
-        self.size = scene_size(problem, cameras)
+        self.sizes = structure.sizes.to(cameras.cam2world)
+        self.size = size_in_world(self.sizes, cameras)
         # Distances below a thousandth of the scene's size count quadratically: the norm has no second order at zero.
         self.floor = 1e-3 * self.size
         self.groups = _groups(self.cells, problem.num_frames)
@@ -112,8 +112,12 @@ class CellGrid:
             weight = self._weight(importance, group)
             known = self._known(cameras, group)
             start = None if before is None else before.depth[group.frames]
-            found = grouped_depth(seen, weight, group.sums, group.local, self.floor, start, known)
-            away = seen.distance(found[group.local])
+            rounds = _FIRST_DEPTH_ROUNDS if before is None else _DEPTH_ROUNDS
+            grouped = group.grouping
+            found = best_depth(
+                seen, weight, floor=self.floor, rounds=rounds, start=start, known=known, grouping=grouped
+            )
+            away = seen.distance(found[grouped.frame])
             total += float((weight * smoothed(away, self.floor)).sum(dtype=torch.float64))
             if known is not None and known.weight is not None:
                 off = torch.where(known.depth > 0, smoothed((found - known.depth).abs(), self.floor), 0.0)
@@ -175,7 +179,7 @@ class CellGrid:
         linear, shift = self._pairs_from_cameras(cameras, group)
         points = self.cells.points[group.observations]
         relative = torch.baddbmm(shift.float()[..., None], linear.float(), points)
-        return feet(relative, self._directions(cameras, group)[group.local])
+        return feet(relative, self._directions(cameras, group)[group.grouping.frame])
 
     def _weight(self, importance: Tensor, group: _Group) -> Tensor:
         """(o, P) what a unit of distance counts for in every observation."""
@@ -184,7 +188,7 @@ class CellGrid:
     def _pairs_from_cameras(self, cameras: Cameras, group: _Group) -> tuple[Tensor, Tensor]:
         """(o, 3, 3) and (o, 3) from the pairs to world axes about the camera's centre."""
         told = cameras.pair2world[self.cells.pair[group.observations]]
-        centre = cameras.cam2world[group.frames, :3, 3][group.local]
+        centre = cameras.cam2world[group.frames, :3, 3][group.grouping.frame]
         return told[:, :3, :3], told[:, :3, 3] - centre
 
     def _directions(self, cameras: Cameras, group: _Group) -> Tensor:
@@ -219,7 +223,7 @@ class CellGrid:
         weight = self._weight(importance, group)
         free = depth > self.floor
         return Seen(
-            frame=group.local,
+            frame=group.grouping.frame,
             y=self._directions(cameras, group) * depth[:, None],
             depth=depth,
             rays=rays.float(),
@@ -233,26 +237,6 @@ class CellGrid:
             focal=focal,
             relative=self.relative,
         )
-
-
-def grouped_depth(
-    seen: Feet, weight: Tensor, sums: Tensor, local: Tensor, floor: float, start: Tensor | None, known: Measured | None
-) -> Tensor:
-    """``best_depth`` of several frames together: (o, P) observations of (n, P) cells, ``sums`` (n, o)."""
-    weight = weight + 1e-12
-    first = torch.searchsorted(local, torch.arange(len(sums), device=local.device))
-    length = seen.ray_length[first]  # (n, P), the same for all observations of a frame
-    reach = (sums @ (weight * seen.foot)) / (sums @ weight) if start is None else start * length
-    for _ in range(_FIRST_DEPTH_ROUNDS if start is None else _DEPTH_ROUNDS):
-        robust = seen.reweighted(weight, reach[local], floor)
-        below = sums @ robust
-        above = sums @ robust.mul_(seen.foot)
-        if known is not None and known.weight is not None:
-            pull = known_pull(known, reach / length, floor) / length.square()
-            above, below = above + pull * known.depth * length, below + pull
-        reach = above / below
-    depth = (reach / length).clamp(min=floor)
-    return depth if known is None else torch.where(known.held(), known.depth.clamp(min=floor), depth)
 
 
 def sum_into(rows: int, index: Tensor, values: Tensor) -> Tensor:
@@ -275,7 +259,12 @@ def pair_sizes(problem: AlignmentProblem) -> Tensor:
 
 def scene_size(problem: AlignmentProblem, cameras: Cameras) -> float:
     """How far the scene is, in the world's unit: the median over pairs of what they show."""
-    size = cameras.pair2world[:, 0, :3].norm(dim=-1) * pair_sizes(problem).to(cameras.cam2world)
+    return size_in_world(pair_sizes(problem), cameras)
+
+
+def size_in_world(sizes: Tensor, cameras: Cameras) -> float:
+    """The same from (E,) ``pair_sizes``."""
+    size = cameras.pair2world[:, 0, :3].norm(dim=-1) * sizes.to(cameras.cam2world)
     return max(float(size.median()), 1e-9)
 
 
@@ -289,7 +278,7 @@ def _groups(cells: Cells, num_frames: int) -> list[_Group]:
         last = frame + 1 == num_frames
         if last or (filled + counts[frame + 1]) * cells.weight.shape[1] > most:
             local = cells.frame[place : place + filled] - first
-            sums = membership(local, frame + 1 - first)
-            groups.append(_Group(slice(first, frame + 1), slice(place, place + filled), local, sums))
+            grouping = Grouping(local, membership(local, frame + 1 - first))
+            groups.append(_Group(slice(first, frame + 1), slice(place, place + filled), grouping))
             first, place, filled = frame + 1, place + filled, 0
     return groups

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stereo4d.alignment.anchors import Anchors
 from stereo4d.alignment.depth import dense_depth, sampled_loss
-from stereo4d.alignment.grid import scene_size
+from stereo4d.alignment.grid import pair_sizes, size_in_world
 from stereo4d.alignment.initialise import initialise
 from stereo4d.alignment.known import KnownResidual
 from stereo4d.alignment.known_report import known_residuals
@@ -109,7 +109,8 @@ def align(
     start = initialise(seen, seed=seed)
     solution = (solver or ReweightedLeastSquares()).solve(problem, start, progress=progress, watch=watch)
     cameras, reason = solution.cameras, solution.reason
-    anchors, floor = Anchors(problem), 1e-4 * scene_size(problem, start)
+    anchors, sizes = Anchors(problem), pair_sizes(problem)
+    floor = 1e-4 * size_in_world(sizes, start)
     # In the unit of the pairs: where known quantities set the world's, a smaller world would look better.
     start_loss, solved_loss = (
         float(normalise_scale(c.pair2world)) * sampled_loss(problem, c, floor=floor) for c in (start, cameras)
@@ -118,7 +119,7 @@ def align(
         # The solver saw cells; on the pixels themselves its answer must not be worse either.
         cameras, solved_loss, reason = start, start_loss, "the start is better"
     depth, final_loss = dense_depth(problem, cameras, floor=floor)
-    misfit = final_loss / (seen.weight() * scene_size(problem, cameras))
+    misfit = final_loss / (seen.weight() * size_in_world(sizes, cameras))
     warn_if_meaningless(seen, misfit)
     return AlignmentResult(
         cam2world=cameras.cam2world.float(),

@@ -38,8 +38,9 @@ class Survey:
 
     def weight(self) -> float:
         """What a distance of one everywhere would cost: the means of ln(confidence) over both views, added."""
-        # Masked pixels stand at zero confidence here; they have none to give.
-        return max(sum(float(told.clamp(min=1).log().mean()) for told in self.confidence), 1e-9)
+        # Masked pixels stand at zero confidence here, and have none to give.
+        seen = [told[told > 0].clamp(min=1).log() for told in self.confidence]
+        return max(sum(float(told.mean()) for told in seen if len(told)), 1e-9)
 
     def of(self, pairs: Tensor) -> Survey:
         """The survey of some of the pairs, (E',) indices."""

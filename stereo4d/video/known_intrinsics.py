@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from stereo4d.video.frame_matching import (
     same_aspect,
     stacked,
 )
-from stereo4d.video.outside_files import Npz, NumberRows, existing_file, open_npy, read_json, read_number_rows
+from stereo4d.video.outside_files import Npz, NumberRows, file_or_scene, open_npy, read_json, read_number_rows
 
 log = logging.getLogger(__name__)
 
@@ -78,11 +77,7 @@ def open_intrinsics(path: Path) -> IntrinsicsFile:
     Raises:
         InputError: the file cannot be used.
     """
-    if os.path.isdir(path):  # unlike Path.is_dir, not put out by names that cannot be
-        if not (path / MANIFEST_FILE).is_file():
-            raise InputError(f"{path}: a folder without {MANIFEST_FILE}, so no scene; give a file of intrinsics")
-        path = path / MANIFEST_FILE
-    existing_file(path)
+    path = file_or_scene(path, MANIFEST_FILE, "intrinsics")
     readers = {".npy": _npy_intrinsics, ".npz": _npz_intrinsics, ".json": _json_intrinsics, ".txt": _text_intrinsics}
     reader = readers.get(path.suffix.lower())
     if reader is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 from stereo4d.errors import InputError
 from stereo4d.scene_files import TRAJECTORY_FILE
 from stereo4d.video.frame_matching import Rows, line_names, npz_rows, row_names, stacked
-from stereo4d.video.outside_files import Npz, existing_file, open_npy, read_number_rows
+from stereo4d.video.outside_files import Npz, file_or_scene, open_npy, read_number_rows
 
 _MOST_LENGTH = 0.01  # by how much a quaternion may miss length 1: files are rounded
 
@@ -36,11 +35,7 @@ def open_poses(path: Path) -> PosesFile:
     Raises:
         InputError: the file cannot be used.
     """
-    if os.path.isdir(path):  # unlike Path.is_dir, not put out by names that cannot be
-        if not (path / TRAJECTORY_FILE).is_file():
-            raise InputError(f"{path}: a folder without {TRAJECTORY_FILE}, so no scene; give a file of poses")
-        path = path / TRAJECTORY_FILE
-    existing_file(path)
+    path = file_or_scene(path, TRAJECTORY_FILE, "poses")
     readers = {".npy": _npy_poses, ".npz": _npz_poses, ".txt": _text_poses}
     reader = readers.get(path.suffix.lower())
     if reader is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,24 @@ class NumberRows:
     """The line of each row, counted from 1."""
     comments: tuple[str, ...]
     """Lines that start with ``#``, without it."""
+
+
+def file_or_scene(path: Path, member: str, what: str) -> Path:
+    """A file that is there: the one named, or that of a scene folder.
+
+    Args:
+        path: a file, or a scene folder.
+        member: the file of a scene folder that holds the same.
+        what: what it is a file of, in words.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if os.path.isdir(path):  # unlike Path.is_dir, not put out by names that cannot be
+        if not (path / member).is_file():
+            raise InputError(f"{path}: a folder without {member}, so no scene; give a file of {what}")
+        path = path / member
+    return existing_file(path)
 
 
 def existing_file(path: Path) -> Path:

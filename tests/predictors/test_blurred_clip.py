@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from stereo4d_plugins.predictors.classical.predictor import ClassicalPredictor
+from stereo4d_plugins.predictors.classical.calibration import calibrate_clip
+from stereo4d_plugins.predictors.classical.predictor import ClassicalClip
 
 import stereo4d
 from stereo4d.data.synthetic.clip import load_truth
@@ -34,11 +35,11 @@ def seen() -> dict[int, tuple[float, float]]:
     truth = torch.tensor(load_truth(DEMO).clip.cam2world[:FRAMES]).double()
     found = {}
     for blur in (1, 5, 41):
-        at_work = ClassicalPredictor().open(demo_clip(blur), [(2, 6)])
-        world2cam = at_work._calibration.world2cam
-        path = torch.from_numpy(np.linalg.inv(world2cam))
+        clip = demo_clip(blur)
+        calibration = calibrate_clip(clip.rgb)
+        path = torch.from_numpy(np.linalg.inv(calibration.world2cam))
         error = absolute_trajectory_error(path, truth) / path_length(truth)
-        pair = at_work.predict([(2, 6)])
+        pair = ClassicalClip(clip, [(2, 6)], calibration).predict([(2, 6)])
         assert all(bool(torch.isfinite(v).all()) for v in (pair.pointmap0, pair.pointmap1, pair.confidence0))
         found[blur] = (float(error), float(pair.confidence0.mean()))
     return found

@@ -76,12 +76,13 @@ def calibrate_clip(
         return _without_path(lens, tracks, clip_remarks.no_tracks(len(rgb), tracks.count))
     if motion < _STILL * max(1.0, lens.long_side / 480):
         return _without_path(lens, tracks, clip_remarks.STANDS, known=_looked_at(tracks))
-    with progress.stage("cameras", 1, "clip"):
+    with progress.stage("cameras", 1, "clip") as stage:
         path = find_path(tracks, lens, seed=seed)
         source = "given" if lens.known else "self-calibrated"
         if path is not None and not lens.known and not _believable(path, lens):
             lens, source = lens.believed(), "prior"
             path = replace(find_path(tracks, lens, seed=seed) or path, focal=lens.shared)
+        stage.advance()
     if path is None:
         return _without_path(lens, tracks, clip_remarks.NO_PATH)
     return _with_path(path, lens, source, tracks)
