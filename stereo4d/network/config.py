@@ -14,11 +14,11 @@ Mode = tuple[str, float, float]
 
 
 @dataclass(frozen=True)
-class StereoConfig:
-    """Constructor options of a two-view network."""
+class BackboneConfig:
+    """Constructor options that every network of the family has."""
 
     img_size: tuple[int, int] = (224, 224)
-    """(height, width) it was trained at, in pixels; any multiple of the patch size runs."""
+    """(height, width) it was trained at, in pixels; with rotary positions any multiple of the patch size runs."""
     patch_size: int = 16
     enc_embed_dim: int = 768
     enc_depth: int = 12
@@ -28,12 +28,47 @@ class StereoConfig:
     dec_num_heads: int = 16
     mlp_ratio: float = 4
     pos_embed: str = "RoPE100"
-    """``RoPE`` and the base of its frequencies."""
+    """``RoPE`` and the base of its frequencies, or ``cosine`` (CroCo v1)."""
     norm_im2_in_dec: bool = True
     """Normalise the other view's tokens before they are attended to."""
-    output_mode: str = "pts3d"
-    head_type: str = "linear"
+
+    @property
+    def rope_base(self) -> float:
+        """The base of the rotary frequencies.
+
+        Raises:
+            UsageError: the positions are not rotary.
+        """
+        try:
+            return float(self.pos_embed.removeprefix("RoPE")) if self.pos_embed.startswith("RoPE") else _no_rope(self)
+        except ValueError:
+            return _no_rope(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values that strict JSON can hold; infinities become the strings ``"inf"`` and ``"-inf"``."""
+        return {item.name: plain(getattr(self, item.name)) for item in fields(self)}
+
+
+@dataclass(frozen=True)
+class HeadChoice:
+    """A head that stands beside the main one."""
+
+    head_type: str
     """Entry point of group ``stereo4d.heads``."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the head."""
+    shared: bool = False
+    """One set of weights serves both views; otherwise each view has its own."""
+
+
+@dataclass(frozen=True)
+class StereoConfig(BackboneConfig):
+    """Constructor options of a two-view network."""
+
+    output_mode: str = "pts3d"
+    """What the main head writes, as published: ``pts3d``, or ``pts3d+desc24`` with descriptors of 24 channels."""
+    head_type: str = "linear"
+    """The main head: an entry point of group ``stereo4d.heads``."""
     depth_mode: Mode = ("exp", -math.inf, math.inf)
     conf_mode: Mode = ("exp", 1.0, math.inf)
     landscape_only: bool = True
@@ -41,45 +76,61 @@ class StereoConfig:
     patch_embed_cls: str = "PatchEmbedDust3R"
     freeze: str = "none"
     head_options: Mapping[str, Any] = field(default_factory=dict)
-    """Further options of the head."""
-
-    @property
-    def rope_base(self) -> float:
-        """The base of the rotary frequencies."""
-        try:
-            return float(self.pos_embed.removeprefix("RoPE")) if self.pos_embed.startswith("RoPE") else _no_rope(self)
-        except ValueError:
-            return _no_rope(self)
+    """Further options of the main head."""
+    heads: Mapping[str, HeadChoice] = field(default_factory=dict)
+    """Heads beside the main one, by name; the name begins their keys in weights files."""
 
     def upright(self) -> StereoConfig:
         """The same network for inference, where every image is upright; parameters are identical."""
         return replace(self, patch_embed_cls="PatchEmbedDust3R", landscape_only=False)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values that strict JSON can hold; infinities become the strings ``"inf"`` and ``"-inf"``."""
-        return {item.name: plain(getattr(self, item.name)) for item in fields(self)}
-
     @classmethod
     def from_json(cls, options: Mapping[str, Any]) -> StereoConfig:
         """Read options as found in checkpoints; what is absent has the published default.
 
+        Options that the network does not know are the main head's, which refuses what it does not know either.
+
         Raises:
-            CheckpointError: an option is unknown.
+            CheckpointError: a value is not of the form it should have.
         """
         known = {item.name for item in fields(cls)}
-        unknown = sorted(set(options) - known - {"mask_ratio"})  # completion training alone uses the mask ratio
-        if unknown:
-            raise CheckpointError(f"unknown network options {', '.join(unknown)}; known: {', '.join(sorted(known))}")
         values = {name: value for name, value in options.items() if name in known}
-        values.setdefault("pos_embed", "cosine")
-        if "img_size" in values:
-            size = values["img_size"]
-            values["img_size"] = (size, size) if isinstance(size, int) else tuple(size)
+        # completion training alone uses the mask ratio
+        rest = {name: value for name, value in options.items() if name not in known | {"mask_ratio"}}
+        values["head_options"] = {**_mapping(values, "head_options"), **rest}
+        values["heads"] = {
+            name: choice if isinstance(choice, HeadChoice) else _head_choice(name, choice)
+            for name, choice in _mapping(values, "heads").items()
+        }
+        read_backbone_options(values)
         if "depth_mode" in values:
             values["depth_mode"] = read_mode(values["depth_mode"], (-math.inf, math.inf))
         if "conf_mode" in values:
             values["conf_mode"] = read_mode(values["conf_mode"], (1.0, math.inf))
         return cls(**values)
+
+
+def read_backbone_options(values: dict[str, Any]) -> None:
+    """Bring options of the backbone as found in files to the form that the config has, in place."""
+    values.setdefault("pos_embed", "cosine")  # the published default, where a file does not say
+    if "img_size" in values:
+        size = values["img_size"]
+        values["img_size"] = (size, size) if isinstance(size, int) else tuple(size)
+
+
+def _mapping(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = values.get(name, {})
+    if not isinstance(value, Mapping):
+        raise CheckpointError(f"{name} {value!r} must be options by name")
+    return value
+
+
+def _head_choice(name: str, choice: Any) -> HeadChoice:
+    try:
+        return HeadChoice(**choice)
+    except TypeError as error:
+        known = ", ".join(item.name for item in fields(HeadChoice))
+        raise CheckpointError(f"heads.{name} {choice!r} must be a mapping with head_type, of: {known}") from error
 
 
 def read_mode(value: Any, bounds: tuple[float, float]) -> Mode:
@@ -100,7 +151,7 @@ def read_mode(value: Any, bounds: tuple[float, float]) -> Mode:
     return str(kind), numbers[0], numbers[1]
 
 
-def _no_rope(config: StereoConfig) -> float:
+def _no_rope(config: BackboneConfig) -> float:
     raise UsageError(f"pos_embed {config.pos_embed!r}: a two-view network needs rotary positions, such as 'RoPE100'")
 
 
@@ -112,4 +163,6 @@ def plain(value: Any) -> Any:
         return [plain(entry) for entry in value]
     if isinstance(value, Mapping):
         return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, HeadChoice):
+        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
     return value

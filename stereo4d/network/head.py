@@ -3,15 +3,26 @@
 A head is a ``torch.nn.Module`` that turns the tokens of every layer into dense maps. It is built from the backbone's
 dims, which the network hands over, so that no width is ever repeated in a config, and it is found by entry point
 (group ``stereo4d.heads``). A new head is one new file.
+
+A network has one main head, which writes the pointmap, and any number of heads beside it, each by a name of its own. A
+constructor takes ``dims`` and, by keyword, whatever options the head has; a main head that has parameters named
+``output_mode``, ``depth_mode`` or ``conf_mode`` is given those of the network's config.
 """
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
+
+from stereo4d import registry
+from stereo4d.errors import UsageError
+
+GROUP = "stereo4d.heads"
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,9 @@ class BackboneDims:
 class Head(nn.Module, ABC):
     """Turns the token list of one view into dense maps."""
 
+    extras_name: ClassVar[str] = "extras"
+    """As a main head: where in ``PairPrediction.extras`` its maps beyond pointmap and confidence are found."""
+
     @abstractmethod
     def forward(self, tokens: Sequence[Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         """Predict dense maps.
@@ -39,6 +53,51 @@ class Head(nn.Module, ABC):
             image_size: (H, W) in pixels.
 
         Returns:
-            Maps by name. A pointmap head returns ``pointmap`` (B, H, W, 3), in view 0's camera, and ``confidence``
-            (B, H, W), > 1.
+            Maps (B, H, W, ...) by name. A main head returns ``pointmap`` (B, H, W, 3), in view 0's camera, and
+            ``confidence`` (B, H, W), > 1.
         """
+
+
+class TimedHead(nn.Module, ABC):
+    """Turns the token list of one view into dense maps at query times; it stands beside the main head."""
+
+    @abstractmethod
+    def forward(self, tokens: Sequence[Tensor], image_size: tuple[int, int], times: Tensor) -> dict[str, Tensor]:
+        """Predict dense maps at each of the times.
+
+        Args:
+            tokens: as for ``Head``.
+            image_size: (H, W) in pixels.
+            times: (B, Q) query times, normalised: 0 is the time of view 0, 1 that of view 1.
+
+        Returns:
+            Maps (B, Q, H, W, ...) by name. What needs computing once for all times is computed once.
+        """
+
+
+def build_head(
+    head_type: str, dims: BackboneDims, options: Mapping[str, Any], *, offered: Mapping[str, Any] | None = None
+) -> Head | TimedHead:
+    """Make a head by the name of its entry point.
+
+    Args:
+        head_type: entry point of group ``stereo4d.heads``.
+        dims: of the backbone.
+        options: keyword arguments of the constructor.
+        offered: further ones, for constructors that have parameters of these names.
+
+    Raises:
+        PluginError: there is no such entry point, or it cannot be imported.
+        UsageError: the head has no such option.
+    """
+    build = registry.load(GROUP, head_type)
+    taken = inspect.signature(build).parameters
+    unknown = sorted(set(options) - set(taken))
+    if unknown and not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in taken.values()):
+        known = ", ".join(name for name in taken if name != "dims") or "none"
+        raise UsageError(
+            f"unknown network options {', '.join(unknown)}: neither the network's own, nor of head {head_type!r}, "
+            f"which has: {known}"
+        )
+    given = {name: value for name, value in (offered or {}).items() if name in taken}
+    return build(dims, **{**given, **options})

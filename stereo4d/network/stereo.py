@@ -7,19 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from stereo4d import registry
 from stereo4d.errors import ShapeError, UsageError
 from stereo4d.network.config import StereoConfig
 from stereo4d.network.decoder import DecoderBlock, run_twins
 from stereo4d.network.encoder import PATCH_EMBEDDINGS, Encoded, EncoderBlock
-from stereo4d.network.head import BackboneDims, Head
+from stereo4d.network.head import BackboneDims, Head, TimedHead, build_head
 from stereo4d.network.layers import Rotary2D, layer_norm
+from stereo4d.network.orientation import run_upright
 from stereo4d.network.precision import Precision
 from stereo4d.types import PairPrediction
+
+MAIN_MAPS = ("pointmap", "confidence")
+"""What every main head writes; whatever else it writes goes into ``PairPrediction.extras``."""
 
 __all__ = ["Encoded", "StereoConfig", "StereoNetwork"]
 
@@ -56,8 +60,9 @@ class StereoNetwork(nn.Module):
         nn.init.normal_(self.mask_token, std=0.02)
         self.dec_blocks2 = deepcopy(self.dec_blocks)  # both decoders start equal
         # heads come after the initialisation above: theirs is the framework's default
-        self.downstream_head1 = self._head()
-        self.downstream_head2 = self._head()
+        self.downstream_head1 = self._main_head()
+        self.downstream_head2 = self._main_head()
+        self._build_beside()
         self._freeze(config.freeze)
 
     @property
@@ -72,6 +77,7 @@ class StereoNetwork(nn.Module):
         image1: Tensor,
         true_shape0: Tensor | None = None,
         true_shape1: Tensor | None = None,
+        times: Tensor | None = None,
     ) -> PairPrediction:
         """Predict B pairs.
 
@@ -80,13 +86,14 @@ class StereoNetwork(nn.Module):
             image1: (B, 3, H', W').
             true_shape0: (B, 2) real (height, width), for batches stored landscape that hold portrait images.
             true_shape1: likewise for ``image1``.
+            times: (B, Q) query times in [0, 1], for heads that take them; None leaves those heads out.
         """
         if image0.shape != image1.shape or (true_shape0 is None) != (true_shape1 is None):
-            return self.predict(self.encode(image0, true_shape0), self.encode(image1, true_shape1))
+            return self.predict_encoded(self.encode(image0, true_shape0), self.encode(image1, true_shape1), times)
         shapes = None if true_shape0 is None or true_shape1 is None else torch.cat([true_shape0, true_shape1])
         both = self.encode(torch.cat([image0, image1]), shapes)
         first = torch.arange(len(image0), device=image0.device)
-        return self.predict(both.select(first), both.select(first + len(image0)))
+        return self.predict_encoded(both.select(first), both.select(first + len(image0)), times)
 
     def encode(self, images: Tensor, true_shape: Tensor | None = None) -> Encoded:
         """Encode (B, 3, H, W) images in [-1, 1]; see ``forward`` for ``true_shape``."""
@@ -119,43 +126,96 @@ class StereoNetwork(nn.Module):
             outputs0[-1], outputs1[-1] = self.dec_norm(outputs0[-1]), self.dec_norm(outputs1[-1])
         return [view0.tokens, *outputs0], [view1.tokens, *outputs1]
 
-    def predict(self, view0: Encoded, view1: Encoded) -> PairPrediction:
-        """Decode B pairs of encoded views and run the heads, in float32 whatever came before."""
-        return self.predict_from(*self.decode(view0, view1), view0, view1)
+    def predict_encoded(self, view0: Encoded, view1: Encoded, times: Tensor | None = None) -> PairPrediction:
+        """Decode B pairs of encoded views and run the heads, in float32 whatever came before.
+
+        Args:
+            view0: first views.
+            view1: second views.
+            times: (B, Q) query times in [0, 1], for heads that take them; None leaves those heads out.
+        """
+        return self.predict_from(*self.decode(view0, view1), view0, view1, times)
 
     def predict_from(
-        self, tokens0: Sequence[Tensor], tokens1: Sequence[Tensor], view0: Encoded, view1: Encoded
+        self,
+        tokens0: Sequence[Tensor],
+        tokens1: Sequence[Tensor],
+        view0: Encoded,
+        view1: Encoded,
+        times: Tensor | None = None,
     ) -> PairPrediction:
         """Run the heads on what ``decode`` returned for these views."""
+        self._check_times(times, len(view0))
         with self.precision.heads(view0.tokens.device):
-            maps0 = self._maps(self.downstream_head1, tokens0, view0)
-            maps1 = self._maps(self.downstream_head2, tokens1, view1)
-        main = ("pointmap", "confidence")
-        extras = {
-            f"{name}{view}": maps[name] for view, maps in enumerate((maps0, maps1)) for name in maps if name not in main
+            lists = [[entry.float() for entry in tokens] for tokens in (tokens0, tokens1)]
+            maps0, maps1 = self._main_maps(lists, (view0, view1))
+            extras = {
+                name: self._maps_beside(heads, lists, (view0, view1), times)
+                for name, heads in self.heads_beside().items()
+                if times is not None or not isinstance(heads[0], TimedHead)
+            }
+        more = _by_view([{k: v for k, v in maps.items() if k not in MAIN_MAPS} for maps in (maps0, maps1)])
+        if more:
+            extras[self.downstream_head1.extras_name] = more
+        return PairPrediction(maps0["pointmap"], maps0["confidence"], maps1["pointmap"], maps1["confidence"], extras)
+
+    def heads_beside(self) -> dict[str, tuple[Head | TimedHead, Head | TimedHead]]:
+        """The heads beside the main one, of view 0 and of view 1, by name."""
+        return {
+            name: (
+                cast(Head, getattr(self, f"{name}_head" if choice.shared else f"{name}_head1")),
+                cast(Head, getattr(self, f"{name}_head" if choice.shared else f"{name}_head2")),
+            )
+            for name, choice in self.config.heads.items()
         }
-        return PairPrediction(
-            maps0["pointmap"],
-            maps0["confidence"],
-            maps1["pointmap"],
-            maps1["confidence"],
-            {self.config.head_type: extras} if extras else {},
+
+    def _main_maps(self, lists: Sequence[Sequence[Tensor]], views: Sequence[Encoded]) -> list[dict[str, Tensor]]:
+        heads = (self.downstream_head1, self.downstream_head2)
+        return [self._maps(head, tokens, view) for head, tokens, view in zip(heads, lists, views, strict=True)]
+
+    def _maps_beside(
+        self,
+        heads: tuple[Head | TimedHead, Head | TimedHead],
+        lists: Sequence[Sequence[Tensor]],
+        views: Sequence[Encoded],
+        times: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """The maps of one head beside the main one, their names with the view's number at the end."""
+        return _by_view(
+            [
+                self._timed_maps(head, tokens, view, times)
+                if isinstance(head, TimedHead) and times is not None
+                else self._maps(head, tokens, view)
+                for head, tokens, view in zip(heads, lists, views, strict=True)
+            ]
         )
 
-    def _maps(self, head: Head, tokens: Sequence[Tensor], view: Encoded) -> Mapping[str, Tensor]:
-        tokens = [entry.float() for entry in tokens]
-        height, width = view.image_size
-        if view.portrait is None or not view.portrait.any():
-            return head(tokens, (height, width))
-        if not self.config.landscape_only:
-            if not view.portrait.all():
-                raise ShapeError("a batch mixes portrait and landscape images: set landscape_only, or split it")
-            return head(tokens, (width, height))
-        if view.portrait.all():
-            return _lay_down(head(tokens, (width, height)))
-        lying = head([entry[~view.portrait] for entry in tokens], (height, width))
-        turned = _lay_down(head([entry[view.portrait] for entry in tokens], (width, height)))
-        return {name: _merge(lying[name], turned[name], view.portrait) for name in lying}
+    def _maps(self, head: nn.Module, tokens: Sequence[Tensor], view: Encoded) -> dict[str, Tensor]:
+        return run_upright(
+            lambda entries, size, _places: head(entries, size),
+            tokens,
+            view,
+            landscape_only=self.config.landscape_only,
+        )
+
+    def _timed_maps(self, head: TimedHead, tokens: Sequence[Tensor], view: Encoded, times: Tensor) -> dict[str, Tensor]:
+        return run_upright(
+            lambda entries, size, places: head(entries, size, times[places]),
+            tokens,
+            view,
+            landscape_only=self.config.landscape_only,
+            image_axis=2,
+        )
+
+    def _check_times(self, times: Tensor | None, pairs: int) -> None:
+        if times is None:
+            return
+        if not any(isinstance(first, TimedHead) for first, _ in self.heads_beside().values()):
+            raise UsageError("query times were given, but this network has no head that takes them (motion)")
+        if times.ndim != 2 or len(times) != pairs:
+            raise ShapeError(f"query times {tuple(times.shape)} must be (pairs, times), here ({pairs}, times)")
+        if not ((times >= 0) & (times <= 1)).all():
+            raise UsageError("query times must lie in [0, 1]: 0 is the time of view 0, 1 that of view 1")
 
     def _decoder_block(self) -> DecoderBlock:
         config = self.config
@@ -167,10 +227,22 @@ class StereoNetwork(nn.Module):
             normalise_memory=config.norm_im2_in_dec,
         )
 
-    def _head(self) -> Head:
+    def _main_head(self) -> Head:
         config = self.config
-        build = registry.load("stereo4d.heads", config.head_type)
-        return build(self.dims, depth_mode=config.depth_mode, conf_mode=config.conf_mode, **config.head_options)
+        offered = {name: getattr(config, name) for name in ("output_mode", "depth_mode", "conf_mode")}
+        head = build_head(config.head_type, self.dims, config.head_options, offered=offered)
+        if isinstance(head, TimedHead):
+            raise UsageError(
+                f"head {config.head_type!r} takes query times; it stands beside a main head, under 'heads'"
+            )
+        return head
+
+    def _build_beside(self) -> None:
+        for name, choice in self.config.heads.items():
+            for attribute in (f"{name}_head",) if choice.shared else (f"{name}_head1", f"{name}_head2"):
+                if not attribute.isidentifier() or hasattr(self, attribute):
+                    raise UsageError(f"a head cannot be named {name!r}: choose another name, of letters and digits")
+                setattr(self, attribute, build_head(choice.head_type, self.dims, choice.options))
 
     def _freeze(self, mode: str) -> None:
         if mode not in FROZEN_PARTS:
@@ -188,13 +260,6 @@ def initialise(module: nn.Module) -> None:
         nn.init.xavier_uniform_(module.weight.flatten(1))  # a view: fills the weight in place
 
 
-def _lay_down(maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Swap the image axes of (B, H, W, ...) maps: from upright back to landscape storage."""
-    return {name: value.transpose(1, 2) for name, value in maps.items()}
-
-
-def _merge(lying: Tensor, turned: Tensor, portrait: Tensor) -> Tensor:
-    merged = lying.new_empty(len(portrait), *lying.shape[1:])
-    merged[~portrait] = lying
-    merged[portrait] = turned
-    return merged
+def _by_view(maps: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Maps of view 0 and of view 1 under one roof: ``descriptors0``, ``descriptors1``."""
+    return {f"{name}{view}": value for view, found in enumerate(maps) for name, value in found.items()}

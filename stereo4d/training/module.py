@@ -113,7 +113,7 @@ class PairModule(L.LightningModule):
         count = len(batch.image0)
         other = torch.arange(2 * count, device=encoded.tokens.device).roll(count)
         view1: Encoded = encoded.select(other)
-        return self.network.predict(encoded, view1), truth, encoded.positions
+        return self.network.predict_encoded(encoded, view1), truth, encoded.positions
 
     def _log(self, stage: str, loss: LossValue, batch_size: int) -> None:
         figures = {f"{stage}/{name}": value for name, value in loss.parts.items()}

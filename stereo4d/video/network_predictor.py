@@ -71,7 +71,7 @@ class NetworkOnClip(ClipPredictor):
     def predict(self, edges: Sequence[Edge]) -> PairPrediction:
         """See ``ClipPredictor.predict``."""
         with torch.inference_mode():
-            return self._network.predict(*self.cache.take(edges))
+            return self._network.predict_encoded(*self.cache.take(edges))
 
 
 class NetworkPredictor(Predictor):

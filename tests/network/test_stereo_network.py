@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor
 
 from stereo4d.errors import CheckpointError, PluginError, ShapeError, UsageError
+from stereo4d.network.config import HeadChoice
+from stereo4d.network.head import Head
 from stereo4d.network.precision import Precision, choose
 from stereo4d.network.stereo import Encoded, StereoConfig, StereoNetwork
 from tests.golden_numbers import small_config
@@ -38,7 +41,9 @@ def test_pairs_of_cached_features_equal_pairs_of_images(network: StereoNetwork) 
     frames = images(3)
     once = [network.encode(frame[None]) for frame in frames]
     edges = [(0, 1), (1, 0), (0, 2), (2, 1)]
-    together = network.predict(Encoded.stack([once[i] for i, _ in edges]), Encoded.stack([once[j] for _, j in edges]))
+    together = network.predict_encoded(
+        Encoded.stack([once[i] for i, _ in edges]), Encoded.stack([once[j] for _, j in edges])
+    )
     for row, (i, j) in enumerate(edges):
         alone = network(frames[i : i + 1], frames[j : j + 1])
         torch.testing.assert_close(together.pointmap0[row], alone.pointmap0[0], rtol=1e-5, atol=1e-5)
@@ -147,7 +152,7 @@ def test_images_that_do_not_fit_are_refused(network: StereoNetwork) -> None:
     with pytest.raises(ShapeError, match="must be"):
         network.encode(torch.zeros(3, 32, 48))
     with pytest.raises(ShapeError, match="do not pair up"):
-        network.predict(network.encode(images(1)), network.encode(images(2)))
+        network.predict_encoded(network.encode(images(1)), network.encode(images(2)))
     with pytest.raises(ShapeError, match="different image sizes"):
         Encoded.stack([network.encode(images(1)), network.encode(images(1, 48, 32))])
 
@@ -164,11 +169,18 @@ def test_portrait_storage_and_mixed_batches_are_refused_where_they_cannot_work()
 def test_a_config_survives_json() -> None:
     config = small_config("dpt", head_options={"feature_dim": 16}, conf_mode=("sigmoid", 1.0, 3.0))
     assert StereoConfig.from_json(config.to_json()) == config
-    with pytest.raises(CheckpointError, match="colour"):
-        StereoConfig.from_json({"colour": "blue"})
+    beside = replace(config, heads={"normals": HeadChoice("dpt", {"feature_dim": 16}, shared=True)})
+    assert StereoConfig.from_json(json.loads(json.dumps(beside.to_json(), allow_nan=False))) == beside
+    with pytest.raises(CheckpointError, match=r"heads\.normals .*must be a mapping with head_type"):
+        StereoConfig.from_json({"heads": {"normals": {"size": 3}}})
 
 
-class Tattling(torch.nn.Module):
+def test_an_option_that_neither_network_nor_head_has_is_named() -> None:
+    with pytest.raises(UsageError, match="unknown network options colour: .*head 'linear'"):
+        StereoNetwork(StereoConfig.from_json(TINY.to_json() | {"colour": "blue"}))
+
+
+class Tattling(Head):
     """Reports the numerics around it."""
 
     def forward(self, tokens: list[Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
@@ -214,4 +226,4 @@ def test_reduced_precision_stays_near_and_is_not_the_same(network: StereoNetwork
 
 def test_what_further_maps_a_head_makes_arrives_in_extras(network: StereoNetwork) -> None:
     network.downstream_head1 = network.downstream_head2 = Tattling()  # type: ignore[assignment]
-    assert set(network(images(1), images(1)).extras["linear"]) == {"motion0", "motion1"}
+    assert set(network(images(1), images(1)).extras["extras"]) == {"motion0", "motion1"}

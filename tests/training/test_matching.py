@@ -44,7 +44,7 @@ def test_recorded_logits_are_those_of_the_pass_and_the_loss_reaches_both_views()
     image0, image1 = torch.randn(2, 1, 3, 32, 48)
     with record_cross_attention(network) as (records0, records1):
         encoded0, encoded1 = network.encode(image0), network.encode(image1)
-        network.predict(encoded0, encoded1)
+        network.predict_encoded(encoded0, encoded1)
     assert len(records0) == len(records1) == 2
     expected = network.dec_blocks[0].cross_logits(
         network.decoder_embed(encoded0.tokens),
@@ -80,7 +80,7 @@ def test_attention_that_looks_right_costs_less():
     for _ in range(30):
         with record_cross_attention(network) as (records0, _):
             encoded = network.encode(image)
-            network.predict(encoded, encoded)
+            network.predict_encoded(encoded, encoded)
         loss, hit = attention_loss(records0, encoded.positions, targets)
         optimizer.zero_grad()
         loss.backward()
