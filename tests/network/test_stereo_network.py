@@ -176,7 +176,7 @@ def test_a_config_survives_json() -> None:
 
 
 def test_an_option_that_neither_network_nor_head_has_is_named() -> None:
-    with pytest.raises(UsageError, match="unknown network options colour: .*head 'linear'"):
+    with pytest.raises(UsageError, match=r"unknown network options colour: .*head 'linear'"):
         StereoNetwork(StereoConfig.from_json(TINY.to_json() | {"colour": "blue"}))
 
 
