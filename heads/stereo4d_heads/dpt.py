@@ -59,9 +59,12 @@ class Scratch(nn.Module):
         for level in range(1, 5):
             setattr(self, f"refinenet{level}", FusionBlock(feature_dim, has_skip=level < 4))
 
-    def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """Fuse four maps, finest first, of 4, 2, 1 and 1/2 cells per token, into one of 8 cells per token."""
-        projected = [cast(nn.Module, getattr(self, f"layer{i}_rn"))(maps) for i, maps in enumerate(levels, start=1)]
+    def project(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """Bring four maps, finest first, of 4, 2, 1 and 1/2 cells per token, to one width."""
+        return [cast(nn.Module, getattr(self, f"layer{i}_rn"))(maps) for i, maps in enumerate(levels, start=1)]
+
+    def fuse(self, projected: Sequence[Tensor]) -> Tensor:
+        """Fuse what ``project`` made into one map of 8 cells per token."""
         fuse = [cast(nn.Module, getattr(self, f"refinenet{i}")) for i in range(1, 5)]
         path = fuse[3](projected[3])
         # an odd token grid was rounded up on its way down
@@ -115,10 +118,15 @@ class Dpt(nn.Module):
 
     def forward(self, tokens: Sequence[Tensor], image_size: tuple[int, int]) -> Tensor:
         """Token list of one view (see the head contract) to (B, channels, H, W) raw maps."""
+        return self.head(self.scratch.fuse(self.levels(tokens, image_size)))
+
+    def levels(self, tokens: Sequence[Tensor], image_size: tuple[int, int]) -> list[Tensor]:
+        """The four maps of one width that are fused, finest first."""
         grid = (image_size[0] // self.patch_size, image_size[1] // self.patch_size)
         chosen = [tokens[hook].transpose(1, 2).unflatten(2, grid) for hook in self.hooks]  # (B, C, rows, columns)
-        levels = [resample(maps) for resample, maps in zip(self.act_postprocess, chosen, strict=True)]
-        return self.head(self.scratch(levels))
+        return self.scratch.project(
+            [resample(maps) for resample, maps in zip(self.act_postprocess, chosen, strict=True)]
+        )
 
 
 def double(maps: Tensor) -> Tensor:
