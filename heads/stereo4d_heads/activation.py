@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -12,6 +13,62 @@ from stereo4d.errors import UsageError
 Mode = tuple[str, float, float]
 NO_BOUNDS: Mode = ("exp", -math.inf, math.inf)
 ABOVE_ONE: Mode = ("exp", 1.0, math.inf)
+
+
+def as_mode(value: Sequence[str | float]) -> Mode:
+    """A mode as it comes out of a config file, where infinities are strings.
+
+    Raises:
+        UsageError: it is not (kind, lowest, highest).
+    """
+    try:
+        kind, low, high = value
+        return str(kind), float(low), float(high)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"activation mode {value!r} is not (kind, lowest, highest), like ('exp', 1, 'inf')") from error
+
+
+def check_depth_mode(mode: Mode) -> None:
+    """Make sure that a mode of points is defined.
+
+    Raises:
+        UsageError: it is not.
+    """
+    kind, low, high = mode
+    if kind not in ("exp", "square", "linear"):
+        raise UsageError(f"depth_mode {kind!r}; known: exp, square, linear")
+    if (low, high) != (-math.inf, math.inf):
+        raise UsageError(f"depth_mode {mode}: bounds other than (-inf, inf) are not defined")
+
+
+def check_conf_mode(name: str, mode: Mode) -> None:
+    """Make sure that a mode of confidences is defined; ``name`` is that of the option.
+
+    Raises:
+        UsageError: it is not.
+    """
+    kind, low, high = mode
+    if kind not in ("exp", "sigmoid"):
+        raise UsageError(f"{name} {kind!r}; known: exp, sigmoid")
+    if not (math.isfinite(low) and low < high) or (kind == "sigmoid" and math.isinf(high)):
+        raise UsageError(f"{name} {mode}: the lowest must be finite and below the highest, which is finite for sigmoid")
+
+
+def as_mode(name: str, value: Sequence[Any]) -> Mode:
+    """A mode as an option may say it: a list as well as a tuple, infinity as a number or a string.
+
+    Args:
+        name: of the option.
+        value: (kind, lowest, highest).
+
+    Raises:
+        UsageError: it is not of that form.
+    """
+    try:
+        kind, low, high = value
+        return str(kind), float(low), float(high)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{name} {value!r} is not (kind, lowest, highest), like ('exp', 0, inf)") from error
 
 
 def points_from_raw(raw: Tensor, mode: Mode = NO_BOUNDS) -> Tensor:
@@ -24,28 +81,20 @@ def points_from_raw(raw: Tensor, mode: Mode = NO_BOUNDS) -> Tensor:
     Returns:
         (..., 3) points.
     """
-    kind, low, high = mode
-    if not (math.isinf(low) and low < 0 and math.isinf(high) and high > 0):
-        raise UsageError(f"depth_mode {mode}: bounds other than (-inf, inf) are not defined")
+    check_depth_mode(mode)
+    kind = mode[0]
     if kind == "linear":
         return raw
     length = raw.norm(dim=-1, keepdim=True)
     direction = raw / length.clamp(min=1e-8)
-    if kind == "exp":
-        return direction * torch.expm1(length)
-    if kind == "square":
-        return direction * length.square()
-    raise UsageError(f"depth_mode {kind!r}; known: exp, square, linear")
+    return direction * (torch.expm1(length) if kind == "exp" else length.square())
 
 
 def confidence_from_raw(raw: Tensor, mode: Mode = ABOVE_ONE) -> Tensor:
     """Turn logits of any shape into confidences between the mode's bounds: ``exp`` or ``sigmoid``."""
+    check_conf_mode("conf_mode", mode)
     kind, low, high = mode
-    if kind == "exp":
-        return low + raw.exp().clamp(max=high - low)
-    if kind == "sigmoid":
-        return (high - low) * torch.sigmoid(raw) + low
-    raise UsageError(f"conf_mode {kind!r}; known: exp, sigmoid")
+    return low + raw.exp().clamp(max=high - low) if kind == "exp" else (high - low) * torch.sigmoid(raw) + low
 
 
 def pointmap_from_raw(raw: Tensor, depth_mode: Mode, conf_mode: Mode) -> dict[str, Tensor]:

@@ -5,24 +5,23 @@ Parameter names are the keys of the published checkpoints, so that a state dict 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from stereo4d.errors import ShapeError, UsageError
-from stereo4d.network.config import StereoConfig
+from stereo4d.network.config import HeadChoice, StereoConfig
 from stereo4d.network.decoder import DecoderBlock, run_twins
 from stereo4d.network.encoder import PATCH_EMBEDDINGS, Encoded, EncoderBlock
 from stereo4d.network.head import BackboneDims, Head, TimedHead, build_head
 from stereo4d.network.layers import Rotary2D, layer_norm
-from stereo4d.network.orientation import run_upright
 from stereo4d.network.precision import Precision
+from stereo4d.network.running_heads import maps_of_views
 from stereo4d.types import PairPrediction
 
-MAIN_MAPS = ("pointmap", "confidence")
+MAIN_MAPS = ("pointmap0", "confidence0", "pointmap1", "confidence1")
 """What every main head writes; whatever else it writes goes into ``PairPrediction.extras``."""
 
 __all__ = ["Encoded", "StereoConfig", "StereoNetwork"]
@@ -146,71 +145,34 @@ class StereoNetwork(nn.Module):
     ) -> PairPrediction:
         """Run the heads on what ``decode`` returned for these views."""
         self._check_times(times, len(view0))
+        views = (view0, view1)
         with self.precision.heads(view0.tokens.device):
             lists = [[entry.float() for entry in tokens] for tokens in (tokens0, tokens1)]
-            maps0, maps1 = self._main_maps(lists, (view0, view1))
-            extras = {
-                name: self._maps_beside(heads, lists, (view0, view1), times)
-                for name, heads in self.heads_beside().items()
-                if times is not None or not isinstance(heads[0], TimedHead)
-            }
-        more = _by_view([{k: v for k, v in maps.items() if k not in MAIN_MAPS} for maps in (maps0, maps1)])
-        if more:
-            extras[self.downstream_head1.extras_name] = more
-        return PairPrediction(maps0["pointmap"], maps0["confidence"], maps1["pointmap"], maps1["confidence"], extras)
-
-    def heads_beside(self) -> dict[str, tuple[Head | TimedHead, Head | TimedHead]]:
-        """The heads beside the main one, of view 0 and of view 1, by name."""
-        return {
-            name: (
-                cast(Head, getattr(self, f"{name}_head" if choice.shared else f"{name}_head1")),
-                cast(Head, getattr(self, f"{name}_head" if choice.shared else f"{name}_head2")),
-            )
-            for name, choice in self.config.heads.items()
-        }
-
-    def _main_maps(self, lists: Sequence[Sequence[Tensor]], views: Sequence[Encoded]) -> list[dict[str, Tensor]]:
-        heads = (self.downstream_head1, self.downstream_head2)
-        return [self._maps(head, tokens, view) for head, tokens, view in zip(heads, lists, views, strict=True)]
-
-    def _maps_beside(
-        self,
-        heads: tuple[Head | TimedHead, Head | TimedHead],
-        lists: Sequence[Sequence[Tensor]],
-        views: Sequence[Encoded],
-        times: Tensor | None,
-    ) -> dict[str, Tensor]:
-        """The maps of one head beside the main one, their names with the view's number at the end."""
-        return _by_view(
-            [
-                self._timed_maps(head, tokens, view, times)
-                if isinstance(head, TimedHead) and times is not None
-                else self._maps(head, tokens, view)
-                for head, tokens, view in zip(heads, lists, views, strict=True)
+            maps, *beside = [
+                maps_of_views(heads, lists, views, times, landscape_only=self.config.landscape_only)
+                for heads in ((self.downstream_head1, self.downstream_head2), *self.heads_beside(times).values())
             ]
-        )
+        main = {name: maps.pop(name) for name in MAIN_MAPS}
+        extras = dict(zip(self.heads_beside(times), beside, strict=True))
+        return PairPrediction(**main, extras=extras | ({self.downstream_head1.extras_name: maps} if maps else {}))
 
-    def _maps(self, head: nn.Module, tokens: Sequence[Tensor], view: Encoded) -> dict[str, Tensor]:
-        return run_upright(
-            lambda entries, size, _places: head(entries, size),
-            tokens,
-            view,
-            landscape_only=self.config.landscape_only,
-        )
+    def heads_beside(self, times: Tensor | None = None) -> dict[str, tuple[Head | TimedHead, Head | TimedHead]]:
+        """The heads beside the main one, that of view 0 and that of view 1, by name.
 
-    def _timed_maps(self, head: TimedHead, tokens: Sequence[Tensor], view: Encoded, times: Tensor) -> dict[str, Tensor]:
-        return run_upright(
-            lambda entries, size, places: head(entries, size, times[places]),
-            tokens,
-            view,
-            landscape_only=self.config.landscape_only,
-            image_axis=2,
-        )
+        Args:
+            times: query times; without them heads that take times are left out.
+        """
+        found = {}
+        for name, choice in self.config.heads.items():
+            heads = tuple(getattr(self, attribute) for attribute in _attributes(name, choice))
+            if times is not None or not isinstance(heads[0], TimedHead):
+                found[name] = (heads[0], heads[-1])
+        return found
 
     def _check_times(self, times: Tensor | None, pairs: int) -> None:
         if times is None:
             return
-        if not any(isinstance(first, TimedHead) for first, _ in self.heads_beside().values()):
+        if not any(isinstance(first, TimedHead) for first, _ in self.heads_beside(times).values()):
             raise UsageError("query times were given, but this network has no head that takes them (motion)")
         if times.ndim != 2 or len(times) != pairs:
             raise ShapeError(f"query times {tuple(times.shape)} must be (pairs, times), here ({pairs}, times)")
@@ -239,8 +201,8 @@ class StereoNetwork(nn.Module):
 
     def _build_beside(self) -> None:
         for name, choice in self.config.heads.items():
-            for attribute in (f"{name}_head",) if choice.shared else (f"{name}_head1", f"{name}_head2"):
-                if not attribute.isidentifier() or hasattr(self, attribute):
+            for attribute in _attributes(name, choice):
+                if not name.isidentifier() or hasattr(self, attribute):
                     raise UsageError(f"a head cannot be named {name!r}: choose another name, of letters and digits")
                 setattr(self, attribute, build_head(choice.head_type, self.dims, choice.options))
 
@@ -260,6 +222,6 @@ def initialise(module: nn.Module) -> None:
         nn.init.xavier_uniform_(module.weight.flatten(1))  # a view: fills the weight in place
 
 
-def _by_view(maps: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Maps of view 0 and of view 1 under one roof: ``descriptors0``, ``descriptors1``."""
-    return {f"{name}{view}": value for view, found in enumerate(maps) for name, value in found.items()}
+def _attributes(name: str, choice: HeadChoice) -> tuple[str, ...]:
+    """What a head beside the main one is called in the network and in weights files: one for both views, or two."""
+    return (f"{name}_head",) if choice.shared else (f"{name}_head1", f"{name}_head2")

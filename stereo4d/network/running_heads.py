@@ -1,4 +1,7 @@
-"""Heads on batches that mix landscape and portrait images, which are stored landscape (DUSt3R, training)."""
+"""Heads at work on a view: with or without query times, and on batches that mix landscape and portrait images.
+
+Mixed batches are stored landscape (DUSt3R, training); every head sees every image as it stands.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,46 @@ from torch import Tensor
 
 from stereo4d.errors import ShapeError
 from stereo4d.network.encoder import Encoded
+from stereo4d.network.head import Head, TimedHead
 
 RunHead = Callable[[Sequence[Tensor], tuple[int, int], Tensor], dict[str, Tensor]]
 """(token list of some images, their upright size, their places in the batch) to maps by name."""
+
+
+def maps_of_views(
+    heads: Sequence[Head | TimedHead],
+    lists: Sequence[Sequence[Tensor]],
+    views: Sequence[Encoded],
+    times: Tensor | None,
+    *,
+    landscape_only: bool,
+) -> dict[str, Tensor]:
+    """Run the heads of both views.
+
+    Args:
+        heads: that of view 0 and that of view 1.
+        lists: their token lists, float32.
+        views: what the tokens come from.
+        times: (B, Q) query times, for heads that take them.
+        landscape_only: outputs are stored landscape, whatever the image.
+
+    Returns:
+        Maps by name with the view's number at the end: ``pointmap0``, ``confidence0``, ``pointmap1``, ...
+    """
+    found: dict[str, Tensor] = {}
+    for number, (head, tokens, view) in enumerate(zip(heads, lists, views, strict=True)):
+        run, image_axis = _ready(head, times)
+        maps = run_upright(run, tokens, view, landscape_only=landscape_only, image_axis=image_axis)
+        found |= {f"{name}{number}": value for name, value in maps.items()}
+    return found
+
+
+def _ready(head: Head | TimedHead, times: Tensor | None) -> tuple[RunHead, int]:
+    """A head as ``run_upright`` takes it, and the axis of H in its maps."""
+    if isinstance(head, TimedHead):
+        assert times is not None, "heads that take times are left out where there are none"
+        return lambda tokens, size, places: head(tokens, size, times[places]), 2
+    return lambda tokens, size, places: head(tokens, size), 1
 
 
 def run_upright(

@@ -1,0 +1,93 @@
+"""The motion head of DynaDUSt3R: how far every pixel's point moves from its own time to a query time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from stereo4d.network.head import BackboneDims, TimedHead
+from stereo4d_heads.activation import ABOVE_ONE, Mode, as_mode, confidence_from_raw, points_from_raw
+from stereo4d_heads.dpt import LAYER_DIMS, Dpt
+from stereo4d_heads.time_conditioning import AddedTime, TimeEmbedding
+
+UNBOUNDED: Mode = ("linear", float("-inf"), float("inf"))
+
+
+class TimedDpt(Dpt):
+    """A DPT whose levels are told the query time before they are fused."""
+
+    def __init__(
+        self,
+        dims: BackboneDims,
+        *,
+        channels: int,
+        embedding: TimeEmbedding,
+        feature_dim: int,
+        last_dim: int,
+        layer_dims: Sequence[int],
+    ) -> None:
+        super().__init__(dims, channels=channels, feature_dim=feature_dim, last_dim=last_dim, layer_dims=layer_dims)
+        self.embedding = embedding
+        self.linear_projections = AddedTime(embedding.dim, feature_dim, len(layer_dims))
+
+    def at_times(self, tokens: Sequence[Tensor], image_size: tuple[int, int], times: Tensor) -> Tensor:
+        """Token list of one view and (B, Q) times to (B, Q, channels, H, W) raw maps.
+
+        What the tokens say is brought to the levels once, whatever the number of times.
+        """
+        levels = self.linear_projections.condition(self.levels(tokens, image_size), self.embedding(times))
+        return self.head(self.scratch.fuse(levels)).unflatten(0, times.shape)
+
+
+class MotionHead(TimedHead):
+    """A displacement and its confidence per pixel and time (DynaDUSt3R, Jin et al. 2025, section 4).
+
+    The layout is that of the unofficial weights, the only published ones.
+    """
+
+    def __init__(
+        self,
+        dims: BackboneDims,
+        *,
+        embed_dim: int = 128,
+        max_period: float = 1e4,
+        time_scale: float = 1.0,
+        motion_mode: Mode = UNBOUNDED,
+        conf_mode: Mode = ABOVE_ONE,
+        feature_dim: int = 256,
+        last_dim: int = 128,
+        layer_dims: Sequence[int] = LAYER_DIMS,
+    ) -> None:
+        """Build the head.
+
+        Args:
+            dims: of the backbone.
+            embed_dim: width of the time embedding.
+            max_period: see ``TimeEmbedding``.
+            time_scale: see ``TimeEmbedding``.
+            motion_mode: how raw vectors become displacements; ``linear`` takes them as they are.
+            conf_mode: how raw confidences become confidences.
+            feature_dim: width of the fused maps.
+            last_dim: width before the last layer.
+            layer_dims: widths of the four levels.
+        """
+        super().__init__()
+        self.motion_mode = as_mode(motion_mode)
+        self.conf_mode = as_mode(conf_mode)
+        embedding = TimeEmbedding(embed_dim, max_period=max_period, time_scale=time_scale)
+        self.dpt = TimedDpt(
+            dims, channels=4, embedding=embedding, feature_dim=feature_dim, last_dim=last_dim, layer_dims=layer_dims
+        )
+
+    def forward(self, tokens: Sequence[Tensor], image_size: tuple[int, int], times: Tensor) -> dict[str, Tensor]:
+        """Predict ``displacement`` (B, Q, H, W, 3) and ``confidence`` (B, Q, H, W).
+
+        A displacement leads from the pixel's point at its own time to that point at the query time, along the axes of
+        view 0's camera, whichever view the pixel is of.
+        """
+        raw = self.dpt.at_times(tokens, image_size, times).movedim(2, -1)  # (B, Q, H, W, 4)
+        return {
+            "displacement": points_from_raw(raw[..., :3], self.motion_mode),
+            "confidence": confidence_from_raw(raw[..., 3], self.conf_mode),
+        }
