@@ -6,14 +6,15 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from stereo4d.network.layers import CrossAttention, Mlp, Rotary2D, RotaryTable, SelfAttention, layer_norm
+from stereo4d.network.layers import CrossAttention, Mlp, SelfAttention, layer_norm
+from stereo4d.network.positions import Rotary, Rotation
 
 
 class DecoderBlock(nn.Module):
     """Self-attention, attention on the other view, MLP; pre-norm, all residual."""
 
     def __init__(
-        self, dim: int, heads: int, mlp_ratio: float, rotary: Rotary2D, *, normalise_memory: bool = True
+        self, dim: int, heads: int, mlp_ratio: float, rotary: Rotary, *, normalise_memory: bool = True
     ) -> None:
         super().__init__()
         self.norm1 = layer_norm(dim)
@@ -24,7 +25,7 @@ class DecoderBlock(nn.Module):
         self.norm3 = layer_norm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 
-    def forward(self, tokens: Tensor, memory: Tensor, rotary: RotaryTable, memory_rotary: RotaryTable) -> Tensor:
+    def forward(self, tokens: Tensor, memory: Tensor, rotary: Rotation, memory_rotary: Rotation) -> Tensor:
         """Advance one view by one block.
 
         Args:
@@ -60,8 +61,8 @@ def run_twins(
     blocks: Iterable[tuple[nn.Module, nn.Module]],
     tokens0: Tensor,
     tokens1: Tensor,
-    rotary0: RotaryTable,
-    rotary1: RotaryTable,
+    rotary0: Rotation,
+    rotary1: Rotation,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Run both decoders side by side; both read the other's *previous* state.
 

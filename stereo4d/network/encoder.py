@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from stereo4d.errors import ShapeError
-from stereo4d.network.layers import Mlp, RotaryTable, SelfAttention, check_multiple, layer_norm, token_positions
+from stereo4d.network.layers import Mlp, SelfAttention, check_multiple, layer_norm, token_positions
+from stereo4d.network.positions import Rotation
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class EncoderBlock(nn.Module):
         self.norm2 = layer_norm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 
-    def forward(self, tokens: Tensor, rotary: RotaryTable) -> Tensor:
+    def forward(self, tokens: Tensor, rotary: Rotation) -> Tensor:
         """(B, T, C) to (B, T, C)."""
         tokens = tokens + self.attn(self.norm1(tokens), rotary)
         return tokens + self.mlp(self.norm2(tokens))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stereo4d.errors import ShapeError, UsageError
+from stereo4d.network.positions import Rotary, Rotation
 
 LAYER_NORM_EPS = 1e-6
 
@@ -86,7 +87,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Self-attention with rotary positions."""
+    """Self-attention; queries and keys are rotated by the positions of their tokens."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -96,7 +97,7 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, tokens: Tensor, rotary: RotaryTable) -> Tensor:
+    def forward(self, tokens: Tensor, rotary: Rotation) -> Tensor:
         """(B, T, C) to (B, T, C)."""
         qkv = rearrange(self.qkv(tokens), "b t (n h d) -> b t n h d", n=3, h=self.heads)
         query, key = rotary.rotate(qkv[:, :, :2]).unbind(2)  # both at once: half the small operations
@@ -106,7 +107,7 @@ class SelfAttention(nn.Module):
 class CrossAttention(nn.Module):
     """Attention of one view's tokens on the other's, each with its own positions."""
 
-    def __init__(self, dim: int, heads: int, rotary: Rotary2D) -> None:
+    def __init__(self, dim: int, heads: int, rotary: Rotary) -> None:
         super().__init__()
         self.heads = heads
         self.rotary = rotary
@@ -115,7 +116,7 @@ class CrossAttention(nn.Module):
         self.projv = nn.Linear(dim, dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, query_tokens: Tensor, memory: Tensor, rotary_q: RotaryTable, rotary_k: RotaryTable) -> Tensor:
+    def forward(self, query_tokens: Tensor, memory: Tensor, rotary_q: Rotation, rotary_k: Rotation) -> Tensor:
         """Attend (B, Tq, C) on (B, Tk, C) memory: (B, Tq, C)."""
         query = rotary_q.rotate(split_heads(self.projq(query_tokens), self.heads))
         key = rotary_k.rotate(split_heads(self.projk(memory), self.heads))
