@@ -88,7 +88,21 @@ class PairPrediction:
     confidence1: Tensor
     """(E, H, W), > 1."""
     extras: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
-    """What further heads add: head name -> output name -> (E, H, W, ...)."""
+    """What further heads add: head name -> output name -> (E, H, W, ...), or (E, Q, H, W, ...) at Q query times."""
+
+    def on_cpu(self) -> PairPrediction:
+        """The same prediction as float32 tensors in main memory."""
+
+        def plain(value: Tensor) -> Tensor:
+            return value.float().cpu()
+
+        return PairPrediction(
+            plain(self.pointmap0),
+            plain(self.confidence0),
+            plain(self.pointmap1),
+            plain(self.confidence1),
+            {head: {name: plain(value) for name, value in maps.items()} for head, maps in self.extras.items()},
+        )
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from stereo4d.network.decoder import DecoderBlock, run_twins
 from stereo4d.network.encoder import PATCH_EMBEDDINGS, Encoded, EncoderBlock
 from stereo4d.network.head import BackboneDims, Head, TimedHead, build_head
 from stereo4d.network.layers import Rotary2D, layer_norm
+from stereo4d.network.pictures import Pictures, prepare_pictures, stacked
 from stereo4d.network.precision import Precision
 from stereo4d.network.running_heads import maps_of_views
 from stereo4d.types import PairPrediction
@@ -93,6 +94,43 @@ class StereoNetwork(nn.Module):
         both = self.encode(torch.cat([image0, image1]), shapes)
         first = torch.arange(len(image0), device=image0.device)
         return self.predict_encoded(both.select(first), both.select(first + len(image0)), times)
+
+    def predict(
+        self,
+        image0: Pictures,
+        image1: Pictures,
+        *,
+        times: Sequence[float] | None = None,
+        size: int | None = None,
+    ) -> PairPrediction:
+        """Predict pictures as they come: what to call when nothing is trained; ``forward`` is the raw network.
+
+        Pictures are resized and cropped as the family does at inference, and predicted where the network lies, at its
+        precision.
+
+        Args:
+            image0: first picture of the pair, or several: files, Pillow images, arrays (H, W, 3), tensors (3, H, W),
+                batches of those; uint8, or floating point in [0, 1].
+            image1: second picture, or as many as there are first ones; it may be of another size.
+            times: query times in [0, 1], the same for every pair, for networks with a motion head.
+            size: long side at which the network sees the pictures, in pixels; by default what it was trained at.
+
+        Returns:
+            B pairs at network resolution, float32, on the CPU.
+
+        Raises:
+            InputError: a file is no picture.
+            ShapeError: an array is no picture, pictures do not pair up, or those of one batch differ in size.
+        """
+        size = size or max(self.config.img_size)
+        views = [prepare_pictures(images, size, patch_size=self.config.patch_size) for images in (image0, image1)]
+        if len(views[0]) != len(views[1]):
+            raise ShapeError(f"{len(views[0])} first pictures and {len(views[1])} second ones do not pair up")
+        device = self.mask_token.device
+        batches = [stacked(batch, name).to(device) for batch, name in zip(views, ("image0", "image1"), strict=True)]
+        asked = None if times is None else torch.tensor([list(times)] * len(views[0]), device=device)
+        with torch.inference_mode():
+            return self(*batches, times=asked).on_cpu()
 
     def encode(self, images: Tensor, true_shape: Tensor | None = None) -> Encoded:
         """Encode (B, 3, H, W) images in [-1, 1]; see ``forward`` for ``true_shape``."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from stereo4d.errors import PluginError
 from stereo4d.progress import SILENT, Progress
 from stereo4d.types import PairPrediction
@@ -42,25 +40,10 @@ def predict_pairs(
     with progress.stage("pairs", len(edges), "pair") as stage:
         for start in range(0, len(edges), batch_size):
             batch = tuple(edges[start : start + batch_size])
-            prediction = on_cpu(at_work.predict(batch))
+            prediction = at_work.predict(batch).on_cpu()
             _check(prediction, len(batch), at_work)
             yield PredictedBatch(batch, prediction)
             stage.advance(len(batch))
-
-
-def on_cpu(prediction: PairPrediction) -> PairPrediction:
-    """The same prediction as float32 tensors in main memory."""
-
-    def plain(value: Tensor) -> Tensor:
-        return value.float().cpu()
-
-    return PairPrediction(
-        plain(prediction.pointmap0),
-        plain(prediction.confidence0),
-        plain(prediction.pointmap1),
-        plain(prediction.confidence1),
-        {head: {name: plain(value) for name, value in maps.items()} for head, maps in prediction.extras.items()},
-    )
 
 
 def _check(prediction: PairPrediction, pairs: int, at_work: ClipPredictor) -> None:

@@ -15,7 +15,8 @@ BASE = {"errors", "registry", "storage", "types", "progress", "scene_files", "vi
 """Single modules that every room may use; among themselves they are ordered by ``BASE_MAY``."""
 MAY = {
     "geometry": set(),
-    "network": {"geometry"},
+    # the friendly call prepares pictures by the same transforms as everything else
+    "network": {"geometry", "data"},
     "data": {"geometry"},
     "alignment": {"geometry"},
     # it measures what the pipeline makes of the synthetic world
