@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,15 +16,20 @@ NO_BOUNDS: Mode = ("exp", -math.inf, math.inf)
 ABOVE_ONE: Mode = ("exp", 1.0, math.inf)
 
 
-def as_mode(value: Sequence[str | float]) -> Mode:
+def as_mode(value: Sequence[Any], bounds: tuple[float, float] = (-math.inf, math.inf)) -> Mode:
     """A mode as it comes out of a config file, where infinities are strings.
 
+    Args:
+        value: (kind, lowest, highest).
+        bounds: what a bound of None means.
+
     Raises:
-        UsageError: it is not (kind, lowest, highest).
+        UsageError: it is not of that form.
     """
     try:
-        kind, low, high = value
-        return str(kind), float(low), float(high)
+        kind, *found = value
+        low, high = (float(default if bound is None else bound) for bound, default in zip(found, bounds, strict=True))
+        return str(kind), low, high
     except (TypeError, ValueError) as error:
         raise UsageError(f"activation mode {value!r} is not (kind, lowest, highest), like ('exp', 1, 'inf')") from error
 
@@ -52,23 +58,6 @@ def check_conf_mode(name: str, mode: Mode) -> None:
         raise UsageError(f"{name} {kind!r}; known: exp, sigmoid")
     if not (math.isfinite(low) and low < high) or (kind == "sigmoid" and math.isinf(high)):
         raise UsageError(f"{name} {mode}: the lowest must be finite and below the highest, which is finite for sigmoid")
-
-
-def as_mode(name: str, value: Sequence[Any]) -> Mode:
-    """A mode as an option may say it: a list as well as a tuple, infinity as a number or a string.
-
-    Args:
-        name: of the option.
-        value: (kind, lowest, highest).
-
-    Raises:
-        UsageError: it is not of that form.
-    """
-    try:
-        kind, low, high = value
-        return str(kind), float(low), float(high)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{name} {value!r} is not (kind, lowest, highest), like ('exp', 0, inf)") from error
 
 
 def points_from_raw(raw: Tensor, mode: Mode = NO_BOUNDS) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +28,7 @@ from stereo4d_heads.dpt import LAYER_DIMS, Dpt
 
 
 class DescriptorHead(Head):
-    """A DPT for 3 coordinates and 1 confidence per pixel; beside it an MLP for a descriptor and, if asked, its confidence.
+    """A DPT for 3 coordinates and 1 confidence per pixel; beside it an MLP for a descriptor and its confidence.
 
     The MLP reads the encoder's tokens and the last decoder block's; every token writes the descriptors of its patch.
     Options are named as the published configs name them, and the default widths are the published ones.
@@ -73,7 +74,7 @@ class DescriptorHead(Head):
         self.patch_size = dims.patch_size
         self.depth_mode = depth_mode
         self.conf_mode = conf_mode
-        self.desc_conf_mode = conf_mode if desc_conf_mode is None else as_mode("desc_conf_mode", desc_conf_mode)
+        self.desc_conf_mode = conf_mode if desc_conf_mode is None else as_mode(desc_conf_mode, (0.0, math.inf))
         self.two_confs = two_confs
         check_depth_mode(depth_mode)
         check_conf_mode("conf_mode", conf_mode)
