@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stereo4d.network.weights.checkpoint import EMBEDDED
+from stereo4d.network.weights.names import EMBEDDED
 from stereo4d.video.frames import Frame, read
 from stereo4d.video.predictors import is_installed
 from stereo4d.video.sources import Source

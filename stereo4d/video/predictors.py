@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from stereo4d import registry
-from stereo4d.errors import CheckpointError, PluginError
+from stereo4d.errors import PluginError
 from stereo4d.network.precision import choose
-from stereo4d.network.weights.checkpoint import EMBEDDED
+from stereo4d.network.weights.names import EMBEDDED, resolve
 from stereo4d.video.network_predictor import NetworkPredictor
 from stereo4d.video.predictor import GROUP, Predictor
 
@@ -24,7 +22,8 @@ def load_predictor(weights: str, *, device: torch.device | str = "cpu", precisio
 
     Args:
         weights: the name of an installed predictor (a file or folder of that name is ``./name``), ``"embedded"``, a
-            ``.pth`` or ``.safetensors`` file, or a folder with ``model.safetensors``.
+            ``.pth`` or ``.safetensors`` file, a folder with ``model.safetensors``, or the name of a published model
+            that has been fetched.
         device: where a network shall run.
         precision: what a network shall compute in; see ``network.precision.choose``.
 
@@ -47,11 +46,7 @@ def check_is_there(weights: str) -> None:
     """Make sure that a name or path means something.
 
     Raises:
-        CheckpointError: it is neither a name nor a path that exists.
+        CheckpointError: it is neither a name nor a path that exists, or the file of that name has not been fetched.
     """
-    names = [EMBEDDED, *registry.installed(GROUP)]
-    if weights not in names and not Path(weights).expanduser().exists():
-        raise CheckpointError(
-            f"{weights}: no such weights file; give a .pth, a folder with model.safetensors, or one of "
-            + ", ".join(map(repr, names))
-        )
+    if not is_installed(weights):
+        resolve(weights, also=list(registry.installed(GROUP)))

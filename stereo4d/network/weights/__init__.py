@@ -1,8 +1,9 @@
 """Weights files: read safely, built strictly, written whole."""
 
-from stereo4d.network.weights.checkpoint import Checkpoint, file_sha256, read_checkpoint, resolve
+from stereo4d.network.weights.checkpoint import Checkpoint, file_sha256, read_checkpoint
 from stereo4d.network.weights.inspection import CheckpointInfo, inspect
 from stereo4d.network.weights.loading import build, empty_network, load_model, save_model
+from stereo4d.network.weights.names import resolve
 
 __all__ = [
     "Checkpoint",

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from stereo4d.errors import CheckpointError
 from stereo4d.network.weights.constructor import parse_constructor
+from stereo4d.network.weights.names import resolve
 from stereo4d.network.weights.pickled import read_pickle
 
-EMBEDDED = "embedded"
 _FAMILY_OF_CLASS = {"AsymmetricCroCo3DStereo": "DUSt3R", "AsymmetricMASt3R": "MASt3R", "CroCoNet": "CroCo"}
 
 
@@ -36,29 +36,6 @@ class Checkpoint:
     """Constructor options as stored."""
     state: Mapping[str, Tensor]
     """Tensors by key as stored, memory-mapped."""
-
-
-def resolve(source: str | Path) -> Path:
-    """The weights file that a name or path means.
-
-    Args:
-        source: ``"embedded"``, a ``.pth`` or ``.safetensors`` file, or a folder with ``model.safetensors`` and
-            ``config.json``.
-
-    Raises:
-        CheckpointError: there is no such file, or the folder holds no weights.
-    """
-    embedded = Path(__file__).parents[2] / "assets" / "embedded"
-    path = embedded if str(source) == EMBEDDED else Path(source).expanduser()
-    if path.is_dir():
-        if not (path / "model.safetensors").is_file():
-            raise CheckpointError(f"{path} holds no model.safetensors; give a weights file, or a folder that has one")
-        return path / "model.safetensors"
-    if not path.is_file():
-        raise CheckpointError(
-            f"{path}: no such weights file; give a .pth, a folder with model.safetensors, or 'embedded'"
-        )
-    return path
 
 
 def read_checkpoint(source: str | Path, *, allow: Sequence[type] = ()) -> Checkpoint:

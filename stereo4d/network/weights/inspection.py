@@ -11,9 +11,9 @@ from typing import Any
 
 from stereo4d.errors import CheckpointError
 from stereo4d.network.config import plain
+from stereo4d.network.weights.catalogue import BY_SHA256, PUBLISHED_LICENCE
 from stereo4d.network.weights.checkpoint import file_sha256, read_checkpoint
 from stereo4d.network.weights.keys import group_of, without_aliases
-from stereo4d.network.weights.known import KNOWN_FILES, PUBLISHED_LICENCE
 
 CARD = "card.json"
 """Beside our own weights: what they were trained on, for how long, their errors, their licence."""
@@ -60,15 +60,16 @@ def inspect(source: str | Path) -> CheckpointInfo:
         groups[group_of(key)]["parameters"] += value.numel()
     sha256 = file_sha256(path)
     card = _card(path)
+    published = BY_SHA256.get(sha256)
     own = str(card.get("name") or (path.parent.name if path.name == "model.safetensors" else path.stem))
     return CheckpointInfo(
         path=str(path),
-        name=KNOWN_FILES.get(sha256, own),
+        name=published.title if published else own,
         format=checkpoint.format,
         family=checkpoint.family,
         bytes=path.stat().st_size,
         sha256=sha256,
-        licence=_licence(card, known=sha256 in KNOWN_FILES),
+        licence=published.licence if published else _licence(card),
         config=plain(checkpoint.options),
         groups={name: dict(counts) for name, counts in groups.items()},
         parameters=sum(value.numel() for value in clean.values()),
@@ -88,9 +89,7 @@ def _card(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _licence(card: Mapping[str, Any], *, known: bool) -> str:
-    if known:
-        return PUBLISHED_LICENCE
+def _licence(card: Mapping[str, Any]) -> str:
     return str(
         card.get("licence") or f"not stated in the file; published checkpoints of this family: {PUBLISHED_LICENCE}"
     )
