@@ -31,7 +31,8 @@ NAMES = (
 
 def constructor_text(config: StereoConfig) -> str:
     """The constructor string that published ``.pth`` files carry."""
-    return f"AsymmetricCroCo3DStereo({',   '.join(f'{name}={getattr(config, name)!r}' for name in NAMES)})"
+    name = "AsymmetricMASt3R" if config.head_type == "catmlp+dpt" else "AsymmetricCroCo3DStereo"
+    return f"{name}({',   '.join(f'{option}={value!r}' for option, value in _options(config).items())})"
 
 
 def write_pth(folder: Path, config: StereoConfig, **more: Any) -> Path:
@@ -46,10 +47,13 @@ def write_folder(folder: Path, config: StereoConfig) -> Path:
     """A folder with ``config.json``, bare infinities and all, and ``model.safetensors`` without aliases."""
     target = folder / "official"
     target.mkdir()
-    options = {name: getattr(config, name) for name in NAMES}
-    (target / "config.json").write_text(json.dumps(options, indent=2, sort_keys=True))
+    (target / "config.json").write_text(json.dumps(_options(config), indent=2, sort_keys=True))
     save_file(_state(config), target / "model.safetensors")
     return target
+
+
+def _options(config: StereoConfig) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in NAMES} | dict(config.head_options)
 
 
 def _state(config: StereoConfig) -> dict[str, Tensor]:

@@ -42,7 +42,7 @@ def test_light_imports_leave_heavy_packages_alone(statement):
     ("group", "names"),
     [
         ("stereo4d.flow", {"dis"}),
-        ("stereo4d.heads", {"linear", "dpt"}),
+        ("stereo4d.heads", {"linear", "dpt", "catmlp+dpt"}),
         ("stereo4d.predictors", {"classical"}),
         ("stereo4d.readers", {"decord", "av", "images"}),
         ("stereo4d.solvers", {"adam"}),

@@ -42,6 +42,23 @@ def test_an_official_format_file_computes_the_reference_numbers(write: Writer, h
 
 
 @BOTH
+def test_a_file_with_a_descriptor_head_computes_the_reference_numbers(write: Writer, tmp_path: Path) -> None:
+    golden = load("mast3r_catmlpdpt")
+    options = {"two_confs": True, "desc_mode": "norm", "desc_conf_mode": ("exp", 0, float("inf"))}
+    path = write(tmp_path, small_config("catmlp+dpt", output_mode="pts3d+desc24", head_options=options))
+    assert inspect(path).family == "MASt3R"
+    network = load_model(path)
+    save_model(network, tmp_path / "ours")
+    for loaded in (network, load_model(tmp_path / "ours")):
+        with torch.no_grad():
+            prediction = loaded(as_input(golden["landscape/img1"]), as_input(golden["landscape/img2"]))
+        maps = prediction.extras["descriptors"]
+        assert_close(prediction.pointmap1, golden["landscape/pred2_pts3d_in_other_view"], "pointmap")
+        assert_close(maps["descriptors1"], golden["landscape/pred2_desc"], "confidence")
+        assert_close(maps["descriptor_confidence0"], golden["landscape/pred1_desc_conf"], "confidence")
+
+
+@BOTH
 def test_a_file_that_wants_landscape_storage_still_takes_portrait_images(write: Writer, tmp_path: Path) -> None:
     config = small_config("linear", patch_embed_cls="ManyAR_PatchEmbed", landscape_only=True, freeze="encoder")
     golden = load("dust3r_linear")
@@ -64,17 +81,21 @@ def test_published_config_files_build_networks_with_the_published_keys(name: str
     assert ours == {key: shape for key, shape in inventory.items() if key not in aliases}
 
 
-@pytest.mark.parametrize("path", sorted((GOLDEN / "state_dicts").glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((GOLDEN / "state_dicts").glob("[DM]*ST3R_*.json")), ids=lambda path: path.stem)
 def test_constructor_strings_build_networks_with_the_published_keys(path: Path) -> None:
     inventory = json.loads(path.read_text())
-    head = "dpt" if "dpt" in path.stem else "linear"
+    name, head = "AsymmetricCroCo3DStereo", "head_type='linear', output_mode='pts3d'"
+    if "catmlpdpt" in path.stem:
+        name, head = "AsymmetricMASt3R", "head_type='catmlp+dpt', output_mode='pts3d+desc24', two_confs=True"
+    elif "dpt" in path.stem:
+        head = "head_type='dpt', output_mode='pts3d'"
     text = (
-        "AsymmetricCroCo3DStereo(pos_embed='RoPE100',     patch_embed_cls='ManyAR_PatchEmbed', img_size=(512, 512), "
-        f"head_type='{head}', output_mode='pts3d', depth_mode=('exp', -inf, inf), conf_mode=('exp', 1, inf), "
+        f"{name}(pos_embed='RoPE100',     patch_embed_cls='ManyAR_PatchEmbed', img_size=(512, 512), "
+        f"{head}, depth_mode=('exp', -inf, inf), conf_mode=('exp', 1, inf), "
         "enc_embed_dim=1024, enc_depth=24, enc_num_heads=16, dec_embed_dim=768, dec_depth=12, dec_num_heads=12)"
     )
-    name, options = parse_constructor(text)
-    assert name == "AsymmetricCroCo3DStereo"
+    found, options = parse_constructor(text)
+    assert found == name
     network = empty_network(StereoConfig.from_json(options))
     ours = {key: list(value.shape) for key, value in network.state_dict().items()}
     assert ours == {key: shape for key, shape in inventory["shapes"].items() if ".layer_rn." not in key}
@@ -243,12 +264,16 @@ def test_configs_that_describe_no_network_are_explained(change: dict, reason: st
     assert "model.safetensors" in str(refused.value)
 
 
-def test_mast3r_and_croco_files_are_recognised_and_refused(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path, small_config("linear"))
-    (folder / "config.json").write_bytes((GOLDEN / "hf_config_mast3r_512_catmlpdpt_metric.json").read_bytes())
-    assert inspect(folder).family == "MASt3R"
-    with pytest.raises(CheckpointError, match="is a MASt3R checkpoint"):
+def test_a_file_without_the_descriptors_of_its_config_is_refused(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, small_config("dpt"))
+    options = json.loads((folder / "config.json").read_text())
+    options |= {"head_type": "catmlp+dpt", "output_mode": "pts3d+desc24", "two_confs": True}
+    (folder / "config.json").write_text(json.dumps(options))
+    with pytest.raises(CheckpointError, match=r"missing downstream_head1 \(4: .*head_local_features\.fc1"):
         load_model(folder)
+
+
+def test_croco_and_strange_files_are_recognised_and_refused(tmp_path: Path) -> None:
     croco = tmp_path / "croco.pth"
     state = {"enc_blocks.0.norm1.weight": torch.ones(4), "dec_blocks.0.norm1.weight": torch.ones(4)}
     torch.save({"model": state, "croco_kwargs": {"pos_embed": "RoPE100"}}, croco)

@@ -22,6 +22,9 @@ from stereo4d.network.weights.inspection import CARD
 from stereo4d.network.weights.keys import check_keys, without_aliases
 from stereo4d.storage import atomic_file
 
+TWO_VIEW_FAMILIES = ("DUSt3R", "MASt3R")
+"""Families, as ``Checkpoint`` names them, that predict pointmaps of pairs; MonST3R is DUSt3R with other weights."""
+
 
 def load_model(
     source: str | Path = "embedded",
@@ -58,9 +61,9 @@ def build(checkpoint: Checkpoint) -> StereoNetwork:
         CheckpointError: its family is not supported, or its keys do not fit.
     """
     path = checkpoint.path
-    if checkpoint.family != "DUSt3R":
+    if checkpoint.family not in TWO_VIEW_FAMILIES:
         raise CheckpointError(
-            f"{path} is a {checkpoint.family} checkpoint; this version builds DUSt3R and MonST3R networks only"
+            f"{path} is a {checkpoint.family} checkpoint; a two-view network is needed, of DUSt3R, MonST3R or MASt3R"
         )
     try:
         # published configs of some files want landscape storage, which fails on portrait images
