@@ -58,7 +58,8 @@ class Progress:
 
         # In a log file every update is a line: say less there.
         pause = 0.3 if sys.stderr.isatty() else 10
-        with tqdm(total=total, desc=f"{name:<12}", unit=unit or "it", dynamic_ncols=True, mininterval=pause) as bar:
+        settings: dict[str, Any] = {"unit": unit or "it", "unit_scale": unit == "B"}  # bytes come in millions
+        with tqdm(total=total, desc=f"{name:<12}", dynamic_ncols=True, mininterval=pause, **settings) as bar:
             yield Stage(bar)
 
 

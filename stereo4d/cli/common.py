@@ -155,6 +155,24 @@ def run_command(command: Command, argv: Sequence[str], prog: str) -> int:
     return command(*positional, **keywords) or DONE
 
 
+def run_action(actions: Mapping[str, Command], argv: Sequence[str], prog: str) -> int:
+    """Run the one of several actions that ``argv`` names first: each is a command of its own.
+
+    Raises:
+        UsageError: there is no such action, or the arguments do not fit it.
+    """
+    if not argv or argv[0] in ("-h", "--help"):
+        lines = [
+            f"  {name:<9}{one_line((inspect.getdoc(action) or '').split('.')[0])}" for name, action in actions.items()
+        ]
+        more = f"{prog} ACTION --help says more."
+        print("\n".join([f"usage: {prog} ACTION ...", "", "actions:", *lines, "", more]))
+        return DONE
+    if argv[0] not in actions:
+        raise UsageError(f"{argv[0]!r} is not an action of {prog}; there are {', '.join(actions)} (see: {prog} --help)")
+    return run_command(actions[argv[0]], argv[1:], prog=f"{prog} {argv[0]}")
+
+
 def usage_reason(error: Exception, command: Command) -> str:
     """What is wrong with the command line, in one line that names the option as it was typed."""
     text = one_line(str(error))

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from stereo4d.cli.common import DONE, failure, print_error, run_command
+from stereo4d.cli.common import DONE, failure, print_error, run_action, run_command
 from stereo4d.errors import UsageError
 
 COMMANDS = {
@@ -26,7 +26,7 @@ COMMANDS = {
     "predict": ("stereo4d.cli.fit", "predict with a network (LightningCLI)"),
     "synthesize": ("stereo4d.cli.synthesize", "a dynamic clip with exact ground truth"),
     "evaluate": ("stereo4d.cli.evaluate", "measure weights on held-out data with truth"),
-    "weights": ("stereo4d.cli.weights", "what a weights file holds"),
+    "weights": ("stereo4d.cli.weights", "what is published and what is here: list, show, fetch, convert"),
     "doctor": ("stereo4d.cli.doctor", "what this machine can run, and what is missing"),
 }
 """Command -> (module, one line of help). The module is imported only when its command is run."""
@@ -83,6 +83,8 @@ def dispatch(arguments: Sequence[str]) -> int:
     module = import_module(COMMANDS[name][0])
     if name in PASSED_ON:
         return module.main(list(arguments)) or DONE
+    if (actions := getattr(module, "ACTIONS", None)) is not None:
+        return run_action(actions, rest, prog=f"stereo4d {name}")
     return run_command(getattr(module, name), rest, prog=f"stereo4d {name}")
 
 
