@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from stereo4d.errors import ShapeError
 from stereo4d.network.completion_config import CompletionConfig
-from stereo4d.network.completion_pictures import CompletedPicture, Picture, compose, fit, imagenet_input, read_hidden
+from stereo4d.network.completion_pictures import CompletedPicture, compose, fit, imagenet_input, read_hidden
 from stereo4d.network.decoder import DecoderBlock
 from stereo4d.network.encoder import Encoded, EncoderBlock, PatchEmbed
 from stereo4d.network.layers import Rotary2D, check_multiple, layer_norm, token_positions
 from stereo4d.network.patches import draw_mask, patchify, take, visible_places
+from stereo4d.network.pictures import Picture
 from stereo4d.network.positions import COSINE, NoRotary, Rotary, cosine_positions, resize_positions
 from stereo4d.network.precision import Precision
 from stereo4d.network.stereo import initialise
@@ -147,28 +148,25 @@ class CompletionNetwork(nn.Module):
         """Complete one picture from another of the same scene, for display.
 
         Args:
-            image: of which patches are hidden: a Pillow image, an (H, W, 3) array or a (3, H, W) tensor, uint8 or
-                float in [0, 1].
+            image: of which patches are hidden: a file, a Pillow image, an (H, W, 3) array or a (3, H, W) tensor, uint8
+                or floating point in 0 ... 1.
             reference: of which nothing is hidden, likewise.
             hidden: (T,) or (rows, columns) bool, the patches to hide; None draws the config's share.
-            seed: what is drawn.
+            seed: of the draw.
             size: (height, width) that both are scaled and centre-cropped to, in pixels; None is the config's
-                ``img_size``, and the only one with cosine positions.
+                ``img_size``, the only one that cosine positions take.
 
         Raises:
-            InputError: that is no picture.
-            ShapeError: the mask does not fit, or the size is not one that the network takes.
+            InputError: a file is no picture.
+            ShapeError: an array is no picture, the mask does not fit, or the network does not take this size.
         """
         size = self.config.img_size if size is None else size
         device = self.mask_token.device
-        pictures = [fit(each, size).to(device) for each in (image, reference)]
-        inputs = [imagenet_input(picture)[None] for picture in pictures]
-        self._check_images(*inputs)
-        if hidden is None:
-            mask = self._draw(inputs[0], torch.Generator().manual_seed(seed))
-        else:
-            mask = read_hidden(hidden).to(device)
-        return compose(self(*inputs, mask), *pictures, self.config.patch_size)
+        picture, other = fit(image, size).to(device), fit(reference, size).to(device)
+        images = imagenet_input(picture)[None], imagenet_input(other)[None]
+        self._check_images(*images)
+        mask = self._draw(images[0], seed) if hidden is None else read_hidden(hidden)
+        return compose(self(*images, mask), picture, other, self.config.patch_size)
 
     def resize_positions(self, image_size: tuple[int, int]) -> None:
         """Make this a network for images of another size: (height, width) in pixels, multiples of the patch size.
@@ -187,7 +185,8 @@ class CompletionNetwork(nn.Module):
         blank = self.mask_token.to(visible.dtype).expand(len(visible), count, -1)
         return blank.scatter(1, kept[..., None].expand_as(visible), visible)
 
-    def _draw(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def _draw(self, images: Tensor, seed: int | None = None) -> Tensor:
+        generator = None if seed is None else torch.Generator().manual_seed(seed)  # one draw for every device
         count = images.shape[2] * images.shape[3] // self.config.patch_size**2
         return draw_mask(len(images), count, self.config.mask_ratio, generator=generator, device=images.device)
 

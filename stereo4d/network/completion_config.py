@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -19,8 +20,16 @@ class CompletionConfig(BackboneConfig):
     """Share of the first image's patches that training hides; 0 <= ratio < 1."""
 
     def __post_init__(self) -> None:
-        if self.pos_embed != COSINE:
-            self.rope_base  # noqa: B018  says what is wrong with it
+        if self.pos_embed != COSINE and not re.fullmatch(r"RoPE\d+(\.\d+)?", str(self.pos_embed)):
+            raise UsageError(
+                f"pos_embed {self.pos_embed!r}: a completion network has '{COSINE}' positions, or rotary ones, such as "
+                "'RoPE100'"
+            )
+        if len(self.img_size) != 2 or min(self.img_size) < self.patch_size:
+            raise UsageError(
+                f"img_size {self.img_size} must be (height, width) in pixels, each at least one patch of "
+                f"{self.patch_size}"
+            )
         if not 0 <= self.mask_ratio < 1:
             raise UsageError(f"mask_ratio {self.mask_ratio} must be at least 0 and less than 1")
 

@@ -9,16 +9,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torch.nn import functional
 
-from stereo4d.errors import InputError, ShapeError
+from stereo4d.errors import ShapeError
 from stereo4d.network.patches import patch_statistics, patchify, unpatchify
+from stereo4d.network.pictures import Picture, as_image
 
 if TYPE_CHECKING:
     from stereo4d.network.completion import Completion
-
-Picture = Image.Image | np.ndarray | Tensor
-"""A Pillow image, an (H, W, 3) array or a (3, H, W) tensor; uint8, or floating point in [0, 1]."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
@@ -41,36 +38,23 @@ class CompletedPicture:
     """The other one, likewise."""
 
 
-def as_rgb(picture: Picture) -> Tensor:
-    """A picture as (3, H, W) float32 in [0, 1].
+def fit(picture: Picture, size: tuple[int, int]) -> Tensor:
+    """Scale a picture until it covers (height, width), and cut its centre out.
+
+    Returns:
+        (3, height, width) float32 in [0, 1].
 
     Raises:
-        InputError: it is no picture.
+        InputError: a file is no picture.
+        ShapeError: an array or tensor is no picture.
     """
-    if isinstance(picture, Image.Image):
-        picture = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-    values = torch.from_numpy(np.array(picture)).movedim(-1, 0) if isinstance(picture, np.ndarray) else picture
-    if not isinstance(values, Tensor) or values.ndim != 3 or len(values) != 3 or not values.numel():
-        found = tuple(picture.shape) if isinstance(picture, np.ndarray | Tensor) else type(picture).__name__
-        raise InputError(f"{found} is no picture: give a Pillow image, an (H, W, 3) array or a (3, H, W) tensor")
-    if values.dtype == torch.uint8:
-        return values.float() / 255
-    if not values.is_floating_point() or not ((values >= 0) & (values <= 1)).all():
-        raise InputError(f"a picture of {values.dtype} must be of floating point values in [0, 1]; or give uint8")
-    return values.detach().float()
-
-
-def fit(picture: Picture, size: tuple[int, int]) -> Tensor:
-    """Scale a picture until it covers (height, width) and cut its centre out: (3, height, width) in [0, 1]."""
-    values = as_rgb(picture)
+    found = as_image(picture)
+    image = found.convert("RGB") if isinstance(found, Image.Image) else Image.fromarray(np.ascontiguousarray(found))
     height, width = size
-    scale = max(height / values.shape[1], width / values.shape[2])
-    if scale != 1:
-        # at least the size asked for, whatever the rounding
-        scaled = max(height, round(values.shape[1] * scale)), max(width, round(values.shape[2] * scale))
-        values = functional.interpolate(values[None], size=scaled, mode="bicubic", antialias=True)[0].clamp(0, 1)
-    top, left = (values.shape[1] - height) // 2, (values.shape[2] - width) // 2
-    return values[:, top : top + height, left : left + width]
+    shrinks = image.width >= width and image.height >= height
+    kernel = Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC
+    pixels = np.array(ImageOps.fit(image, (width, height), kernel))
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 
 def imagenet_input(picture: Tensor) -> Tensor:

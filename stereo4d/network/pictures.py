@@ -35,7 +35,7 @@ def prepare_pictures(pictures: Pictures, size: int, *, patch_size: int) -> list[
         InputError: a file is no picture.
         ShapeError: an array or tensor is no picture.
     """
-    return [prepare_image(_as_image(picture), size, patch_size=patch_size) for picture in _one_by_one(pictures)]
+    return [prepare_image(as_image(picture), size, patch_size=patch_size) for picture in _one_by_one(pictures)]
 
 
 def stacked(views: Sequence[View], which: str) -> Tensor:
@@ -61,7 +61,13 @@ def _one_by_one(pictures: Pictures) -> list[Picture]:
     return [pictures] if isinstance(pictures, str | Path | Image.Image) else list(pictures)
 
 
-def _as_image(picture: Picture) -> Image.Image | np.ndarray:
+def as_image(picture: Picture) -> Image.Image | np.ndarray:
+    """A picture as Pillow has it, or as an (H, W, 3) uint8 array.
+
+    Raises:
+        InputError: a file is no picture.
+        ShapeError: an array or tensor is no picture.
+    """
     if isinstance(picture, str | Path):
         return open_image(picture)
     if isinstance(picture, Image.Image):
