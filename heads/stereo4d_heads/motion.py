@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
+from stereo4d.geometry.scene_flow import motion_errors, pair_scale
 from stereo4d.network.head import BackboneDims, TimedHead
+from stereo4d.network.objective import MotionTruth
+from stereo4d.types import PairPrediction
 from stereo4d_heads.activation import ABOVE_ONE, Mode, as_mode, confidence_from_raw, points_from_raw
 from stereo4d_heads.dpt import LAYER_DIMS, Dpt
+from stereo4d_heads.motion_objective import MotionRegression, MovingCounts
 from stereo4d_heads.time_conditioning import AddedTime, TimeEmbedding
 
 UNBOUNDED: Mode = ("linear", float("-inf"), float("inf"))
@@ -91,3 +96,29 @@ class MotionHead(TimedHead):
             "displacement": points_from_raw(raw[..., :3], self.motion_mode),
             "confidence": confidence_from_raw(raw[..., 3], self.conf_mode),
         }
+
+    def objective(self, name: str) -> MotionRegression:
+        """Positions after motion, as published; moving pixels count, however little confidence they are given."""
+        return MotionRegression(name, MovingCounts())
+
+    def measure(  # type: ignore[override]
+        self, name: str, prediction: PairPrediction, truth: MotionTruth
+    ) -> dict[str, Tensor]:
+        """EPE3D, delta 0.05 and 0.10 after median scaling, of all and of moving pixels, and EPE3D of no motion."""
+        maps = prediction.extras[name]
+        predicted = torch.stack([maps["displacement0"], maps["displacement1"]], 1)
+        true = torch.stack([truth.motion0, truth.motion1], 1)
+        valid = torch.stack(
+            [truth.motion_valid0 & truth.valid0[:, None], truth.motion_valid1 & truth.valid1[:, None]], 1
+        )
+        moving = valid & torch.stack([truth.moving0, truth.moving1], 1)[:, :, None]
+        pointmaps = (prediction.pointmap0, prediction.pointmap1)
+        scale = pair_scale(pointmaps, (truth.pointmap0, truth.pointmap1), (truth.valid0, truth.valid1))
+        figures = {}
+        for kind, mask in (("all", valid), ("moving", moving)):
+            found = motion_errors(predicted, true, mask, scale)
+            figures[f"epe3d_{kind}"] = found.epe3d
+            figures[f"delta005_{kind}"] = found.delta_near
+            figures[f"delta010_{kind}"] = found.delta_far
+            figures[f"epe3d_{kind}_zero_motion"] = motion_errors(torch.zeros_like(true), true, mask, scale).epe3d
+        return figures

@@ -25,12 +25,16 @@ class BatchRecipe:
     batch_size: int
     sizes: tuple[tuple[int, int], ...]
     """(height, width) choices; one is drawn per batch."""
+    query_times: int = 0
+    """Times at which motion is known, of each pair."""
 
     def make(self, number: int, device: torch.device | str) -> PairBatch:
         """The batch of that number, drawn and rendered on the device."""
         choice = torch.Generator().manual_seed(number)
         height, width = self.sizes[int(torch.randint(len(self.sizes), (), generator=choice))]
-        return sample_pairs(self.world, self.batch_size, height, width, seed=number, device=device)
+        return sample_pairs(
+            self.world, self.batch_size, height, width, seed=number, device=device, query_times=self.query_times
+        )
 
 
 class BatchNumbers(IterableDataset[Tensor]):
@@ -74,6 +78,7 @@ class SyntheticPairs(L.LightningDataModule):
         seed: of the whole stream.
         val_batches: held-out batches, always the same.
         workers: processes that render ahead on the CPU; 0 renders on the device that trains.
+        query_times: times at which motion is known, of each pair; for networks with a motion head.
     """
 
     def __init__(
@@ -85,10 +90,11 @@ class SyntheticPairs(L.LightningDataModule):
         seed: int = 0,
         val_batches: int = 4,
         workers: int = 0,
+        query_times: int = 0,
     ) -> None:
         super().__init__()
         choices = tuple((height, width) for height, width in sizes or [(96, 144)])
-        self.recipe = BatchRecipe(world or WorldConfig(), batch_size, choices)
+        self.recipe = BatchRecipe(world or WorldConfig(), batch_size, choices, query_times)
         self.seed = seed
         self.val_batches = val_batches
         self.workers = workers

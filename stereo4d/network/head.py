@@ -21,6 +21,8 @@ from torch import Tensor, nn
 
 from stereo4d import registry
 from stereo4d.errors import UsageError
+from stereo4d.network.objective import Objective, PairTruth
+from stereo4d.types import PairPrediction
 
 GROUP = "stereo4d.heads"
 
@@ -37,7 +39,32 @@ class BackboneDims:
     decoder_depth: int
 
 
-class Head(nn.Module, ABC):
+class AnyHead(nn.Module, ABC):
+    """What heads of both kinds have in common; derive from ``Head`` or ``TimedHead``."""
+
+    def objective(self, name: str) -> Objective | None:
+        """What it is trained for as a head beside the main one, unless a recipe says otherwise.
+
+        Args:
+            name: of the head in the network's config: its maps are in ``PairPrediction.extras[name]``.
+
+        Returns:
+            None for a head that is not trained on its own.
+        """
+        return None
+
+    def measure(self, name: str, prediction: PairPrediction, truth: PairTruth) -> dict[str, Tensor]:
+        """Figures of a validation batch by name, each a scalar or (B,) with NaN where a pair has none; none by default.
+
+        Args:
+            name: of the head in the network's config.
+            prediction: of B pairs, the head's maps among its extras.
+            truth: of the same pairs.
+        """
+        return {}
+
+
+class Head(AnyHead):
     """Turns the token list of one view into dense maps."""
 
     extras_name: ClassVar[str] = "extras"
@@ -58,7 +85,7 @@ class Head(nn.Module, ABC):
         """
 
 
-class TimedHead(nn.Module, ABC):
+class TimedHead(AnyHead):
     """Turns the token list of one view into dense maps at query times; it stands beside the main head."""
 
     @abstractmethod

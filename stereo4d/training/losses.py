@@ -6,55 +6,16 @@ Source: DUSt3R (Wang et al. 2024), section 3.2; the pooling of pixels over the b
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from stereo4d.network.objective import LossValue, Objective, PairTruth, masked_mean, mean_distance
 from stereo4d.types import PairPrediction
 
 
-class PairTruth(Protocol):
-    """What a loss asks of a batch of B pairs; shapes as in ``PairBatch``."""
-
-    @property
-    def pointmap0(self) -> Tensor:
-        """(B, H, W, 3) in view 0's camera."""
-
-    @property
-    def pointmap1(self) -> Tensor:
-        """(B, H, W, 3) in view 0's camera."""
-
-    @property
-    def valid0(self) -> Tensor:
-        """(B, H, W) bool."""
-
-    @property
-    def valid1(self) -> Tensor:
-        """(B, H, W) bool."""
-
-
 @dataclass(frozen=True)
-class LossValue:
-    """A loss and the figures worth logging beside it."""
-
-    total: Tensor
-    """Scalar, to be minimised."""
-    parts: dict[str, Tensor]
-    """Detached scalars by name."""
-
-
-def mean_distance(pointmap0: Tensor, pointmap1: Tensor, valid0: Tensor, valid1: Tensor) -> Tensor:
-    """(B,) mean distance of both views' valid points to camera 0: the scale by which a pair is normalised."""
-    distance0 = torch.where(valid0, pointmap0.norm(dim=-1), 0)
-    distance1 = torch.where(valid1, pointmap1.norm(dim=-1), 0)
-    count = valid0.flatten(1).sum(1) + valid1.flatten(1).sum(1)
-    total = distance0.flatten(1).sum(1) + distance1.flatten(1).sum(1)
-    return (total / (count + 1e-8)).clamp(min=1e-8)
-
-
-@dataclass(frozen=True)
-class PointmapRegression:
+class PointmapRegression(Objective):
     """Euclidean distance of predicted to true points, both divided by their own mean distance.
 
     ``normalise=False`` compares raw points, for data and models in metres.
@@ -84,7 +45,7 @@ class PointmapRegression:
 
 
 @dataclass(frozen=True)
-class ConfidenceWeighted:
+class ConfidenceWeighted(Objective):
     """The regression weighted by predicted confidence: ``C * residual - alpha * log C``."""
 
     regression: PointmapRegression = PointmapRegression()
@@ -102,8 +63,3 @@ class ConfidenceWeighted:
             parts[f"error{view}"] = masked_mean(residual, valid).detach()
             parts[f"confidence{view}"] = masked_mean(confidence, valid).detach()
         return LossValue(total, parts)
-
-
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of (B, H, W) values where the mask holds; 0, attached to the graph, where it holds nowhere."""
-    return torch.where(mask, values, 0).sum() / mask.sum().clamp(min=1)

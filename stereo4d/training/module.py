@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -11,11 +12,17 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor
 
 from stereo4d.data.synthetic.pairs import PairBatch
+from stereo4d.errors import UsageError
 from stereo4d.evaluation.metrics import depth_errors
+from stereo4d.network.head import TimedHead
+from stereo4d.network.objective import LossValue, Objective
 from stereo4d.network.stereo import Encoded, StereoConfig, StereoNetwork
-from stereo4d.training.losses import ConfidenceWeighted, LossValue, PointmapRegression
+from stereo4d.network.weights import start_from as start_from_weights
+from stereo4d.training.losses import ConfidenceWeighted, PointmapRegression
 from stereo4d.training.matching import attention_loss, attention_targets, record_cross_attention
 from stereo4d.types import PairPrediction
+
+log = logging.getLogger(__name__)
 
 
 class PairModule(L.LightningModule):
@@ -30,6 +37,8 @@ class PairModule(L.LightningModule):
             cool-down it is constant, so that a run can be stopped, or prolonged, without having planned for it.
         alpha: reward for confidence in the loss.
         matching_weight: weight of the term that teaches cross-attention where to look; 0 leaves it out.
+        start_from: name or path of weights to start from; what does not fit starts fresh, and is said.
+        head_objectives: what heads beside the main one are trained for, by name, where it is not what they ask for.
     """
 
     def __init__(
@@ -42,9 +51,14 @@ class PairModule(L.LightningModule):
         cooldown_share: float = 0.3,
         alpha: float = 0.2,
         matching_weight: float = 0.1,
+        start_from: str | None = None,
+        head_objectives: dict[str, Objective] | None = None,
     ) -> None:
         super().__init__()
         self.network = StereoNetwork(network)
+        if start_from is not None:
+            log.info("%s", start_from_weights(self.network, start_from))
+        self.beside = self._objectives_beside(head_objectives or {})
         self.objective = ConfidenceWeighted(PointmapRegression(), alpha)
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -56,7 +70,7 @@ class PairModule(L.LightningModule):
         """Loss of a symmetrised batch: every image is encoded once and serves as view 0 and as view 1."""
         with record_cross_attention(self.network) as (records0, records1):
             prediction, truth, positions = self._both_orders(batch)
-        loss = self.objective(prediction, truth)
+        loss = self._loss(prediction, truth)
         self._log("train", loss, len(batch.image0))
         if not self.matching_weight:
             return loss.total
@@ -70,7 +84,11 @@ class PairModule(L.LightningModule):
     def validation_step(self, batch: PairBatch, batch_index: int) -> None:
         """Loss, depth error and view 1's pointmap error of held-out pairs."""
         prediction, truth, _ = self._both_orders(batch)
-        self._log("val", self.objective(prediction, truth), len(batch.image0))
+        self._log("val", self._loss(prediction, truth), len(batch.image0))
+        for name, heads in self.network.heads_beside(self._asked(truth)).items():
+            for figure, values in heads[0].measure(name, prediction, truth).items():
+                if not values.isnan().all():
+                    self.log(f"val/{name}_{figure}", values.nanmean(), batch_size=int((~values.isnan()).sum()))
         depth = depth_errors(prediction.pointmap0[..., 2], truth.pointmap0[..., 2])
         self.log("val/absrel", depth.abs_rel.mean(), batch_size=len(batch.image0), prog_bar=True)
         self.log("val/delta1", depth.delta_125.mean(), batch_size=len(batch.image0))
@@ -113,7 +131,28 @@ class PairModule(L.LightningModule):
         count = len(batch.image0)
         other = torch.arange(2 * count, device=encoded.tokens.device).roll(count)
         view1: Encoded = encoded.select(other)
-        return self.network.predict_encoded(encoded, view1), truth, encoded.positions
+        return self.network.predict_encoded(encoded, view1, self._asked(truth)), truth, encoded.positions
+
+    def _asked(self, truth: PairBatch) -> Tensor | None:
+        """The query times, if the data have any and a head takes them."""
+        takes = any(isinstance(first, TimedHead) for first, _ in self.network.heads_beside(truth.times).values())
+        return truth.times if takes and truth.times.shape[1] else None
+
+    def _objectives_beside(self, given: dict[str, Objective]) -> dict[str, Objective]:
+        known = {name: heads[0] for name, heads in self.network.heads_beside(torch.empty(0)).items()}
+        if unknown := sorted(set(given) - set(known)):
+            raise UsageError(
+                f"head_objectives {', '.join(unknown)}: the network has {', '.join(known) or 'none'} beside"
+            )
+        asked = {name: given.get(name) or head.objective(name) for name, head in known.items()}
+        return {name: objective for name, objective in asked.items() if objective is not None}
+
+    def _loss(self, prediction: PairPrediction, truth: PairBatch) -> LossValue:
+        """The main head's loss and those of the heads beside it."""
+        values = [self.objective(prediction, truth)]
+        values += [term(prediction, truth) for name, term in self.beside.items() if name in prediction.extras]
+        parts = {name: value for found in values for name, value in found.parts.items()}
+        return LossValue(torch.stack([value.total for value in values]).sum(), parts)
 
     def _log(self, stage: str, loss: LossValue, batch_size: int) -> None:
         figures = {f"{stage}/{name}": value for name, value in loss.parts.items()}

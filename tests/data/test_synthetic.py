@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stereo4d.data.synthetic.motion import camera_intrinsics, camera_pose, object_poses, surface_position
-from stereo4d.data.synthetic.pairs import sample_pairs
+from stereo4d.data.synthetic.pairs import PairBatch, sample_pairs
 from stereo4d.data.synthetic.render import camera_rays, cast, render
 from stereo4d.data.synthetic.world import WALLS, World, WorldConfig, sample_world
 from stereo4d.geometry.camera import pixel_grid, project, unproject
@@ -155,3 +155,55 @@ def test_clip_truth_knows_where_points_are_at_other_times(tmp_path):
     still = np.asarray(truth.clip.dynamic[1]) == 0
     assert moved[still].max() < 1e-5
     assert len(list((tmp_path / "frames").glob("*.png"))) == 4
+
+
+@pytest.fixture(scope="module")
+def timed() -> PairBatch:
+    return sample_pairs(WorldConfig(moving_share=1.0), 6, 32, 48, seed=5, query_times=5)
+
+
+def test_asking_for_motion_changes_nothing_else(timed: PairBatch) -> None:
+    plain = sample_pairs(WorldConfig(moving_share=1.0), 6, 32, 48, seed=5)
+    assert plain.motion0.shape == (6, 0, 32, 48, 3)
+    for name in ("image0", "image1", "pointmap1", "match0", "relative"):
+        assert torch.equal(torch.nan_to_num(getattr(plain, name)), torch.nan_to_num(getattr(timed, name)))
+
+
+def test_points_moved_to_the_other_views_time_are_seen_where_the_match_says(timed: PairBatch) -> None:
+    checked = 0
+    for pair, query in (timed.times == 1).nonzero().tolist():
+        moved = timed.pointmap0[pair] + timed.motion0[pair, query]
+        one = slice(pair, pair + 1)
+        pixel, _ = project(transform_points(invert(timed.relative[one]), moved[None]), timed.intrinsics1[one])
+        seen = ~timed.match0[pair, ..., 0].isnan()
+        checked += int(seen.sum())
+        torch.testing.assert_close(pixel[0][seen], timed.match0[pair][seen], rtol=1e-3, atol=1e-2)
+    assert checked > 500
+
+
+def test_static_points_do_not_move_and_own_times_teach_nothing(timed: PairBatch) -> None:
+    still = ~timed.moving0[:, None].expand(-1, 5, -1, -1)
+    assert timed.motion0[still].abs().max() < 1e-5
+    assert timed.motion0[~still].norm(dim=-1).max() > 0.1
+    for own, motion, valid in ((0, timed.motion0, timed.motion_valid0), (1, timed.motion1, timed.motion_valid1)):
+        at_own = timed.times == own
+        assert at_own.any()
+        assert motion[at_own].abs().max() < 1e-5
+        assert (valid.flatten(2).any(-1) == ~at_own).all()
+
+
+def test_half_of_the_query_times_are_ends() -> None:
+    times = sample_pairs(WorldConfig(), 64, 16, 16, seed=1, query_times=8).times
+    assert ((times >= 0) & (times <= 1)).all()
+    assert 0.4 < ((times == 0) | (times == 1)).float().mean() < 0.6
+
+
+def test_motion_seen_from_the_other_side_is_the_same_motion(timed: PairBatch) -> None:
+    back = timed.swapped()
+    torch.testing.assert_close(back.times, 1 - timed.times)
+    after = timed.pointmap1[:, None] + timed.motion1
+    expected = transform_points(invert(timed.relative), after.flatten(1, 3)).view_as(after)
+    torch.testing.assert_close(back.pointmap0[:, None] + back.motion0, expected, rtol=1e-4, atol=1e-4)
+    assert torch.equal(back.motion_valid0, timed.motion_valid1)
+    twice = back.swapped()
+    torch.testing.assert_close(twice.motion0, timed.motion0, rtol=1e-4, atol=1e-5)

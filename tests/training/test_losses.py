@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from stereo4d.geometry.rigid import invert, transform_points
-from stereo4d.training.losses import ConfidenceWeighted, PointmapRegression, mean_distance
+from stereo4d.network.objective import mean_distance
+from stereo4d.training.losses import ConfidenceWeighted, PointmapRegression
 from stereo4d.types import PairPrediction
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "losses.npz")

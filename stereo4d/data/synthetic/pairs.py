@@ -44,6 +44,16 @@ class PairBatch:
     """(B, 3, 3), pixels."""
     relative: Tensor
     """(B, 4, 4): pose of camera 1 in view 0's camera (cam1-to-cam0)."""
+    times: Tensor
+    """(B, Q) query times: 0 is the time of view 0, 1 that of view 1."""
+    motion0: Tensor
+    """(B, Q, H, W, 3): how far view 0's points move from view 0's time to the query times, in view 0's camera."""
+    motion1: Tensor
+    """(B, Q, H, W, 3): how far view 1's points move from view 1's time, also in view 0's camera."""
+    motion_valid0: Tensor
+    """(B, Q, H, W) bool: False where the query time is view 0's own, of which there is nothing to learn."""
+    motion_valid1: Tensor
+    """(B, Q, H, W) bool."""
 
     def to(self, device: torch.device | str) -> PairBatch:
         """The same batch on another device."""
@@ -66,11 +76,23 @@ class PairBatch:
             intrinsics0=self.intrinsics1,
             intrinsics1=self.intrinsics0,
             relative=back,
+            times=1 - self.times,
+            motion0=_turned(back, self.motion1),
+            motion1=_turned(back, self.motion0),
+            motion_valid0=self.motion_valid1,
+            motion_valid1=self.motion_valid0,
         )
 
 
 def sample_pairs(
-    config: WorldConfig, batch: int, height: int, width: int, *, seed: int, device: torch.device | str = "cpu"
+    config: WorldConfig,
+    batch: int,
+    height: int,
+    width: int,
+    *,
+    seed: int,
+    device: torch.device | str = "cpu",
+    query_times: int = 0,
 ) -> PairBatch:
     """Draw B worlds and see each at two random times in [0, 1].
 
@@ -81,6 +103,7 @@ def sample_pairs(
         width: W.
         seed: the same seed gives the same batch on the same kind of device.
         device: where the world is drawn and rendered.
+        query_times: Q, times at which motion is known, of each pair; the images do not depend on it.
     """
     world = sample_world(config, batch, seed=seed, device=device)
     draw = Draw(seed + 1_000_003, device)
@@ -90,11 +113,25 @@ def sample_pairs(
     forward = draw.uniform(batch) < 0.5
     time0 = torch.where(forward, start, start + gap)
     time1 = torch.where(forward, start + gap, start)
-    return _observe(world, config, time0, time1, height, width, draw)
+    times = _query_times(batch, query_times, Draw(seed + 2_000_003, device))
+    return _observe(world, config, time0, time1, times, height, width, draw)
+
+
+def _query_times(batch: int, count: int, draw: Draw) -> Tensor:
+    """(B, Q) times: half of them one of the two ends, half anywhere between (the paper leaves it open)."""
+    between, end = draw.uniform(batch, count), (draw.uniform(batch, count) < 0.5).float()
+    return torch.where(draw.uniform(batch, count) < 0.5, end, between)
 
 
 def _observe(
-    world: World, config: WorldConfig, time0: Tensor, time1: Tensor, height: int, width: int, draw: Draw
+    world: World,
+    config: WorldConfig,
+    time0: Tensor,
+    time1: Tensor,
+    times: Tensor,
+    height: int,
+    width: int,
+    draw: Draw,
 ) -> PairBatch:
     intrinsics = camera_intrinsics(world, height, width)
     cam0, cam1 = camera_pose(world, time0), camera_pose(world, time1)
@@ -102,6 +139,7 @@ def _observe(
     seen1 = render(world, time1, cam1, intrinsics, height, width)
     to_cam0 = invert(cam0)
     valid = torch.ones_like(seen0.moving)
+    asked = time0[:, None] + times * (time1 - time0)[:, None]  # (B, Q) clip times
     return PairBatch(
         image0=photographed(seen0.rgb, config, draw),
         image1=photographed(seen1.rgb, config, draw),
@@ -116,7 +154,24 @@ def _observe(
         intrinsics0=intrinsics,
         intrinsics1=intrinsics,
         relative=to_cam0 @ cam1,
+        times=times,
+        motion0=_turned(to_cam0, _motion(world, seen0, time0, asked)),
+        motion1=_turned(to_cam0, _motion(world, seen1, time1, asked)),
+        motion_valid0=valid[:, None] & (times != 0)[..., None, None],
+        motion_valid1=valid[:, None] & (times != 1)[..., None, None],
     )
+
+
+def _motion(world: World, seen: Rendered, own: Tensor, asked: Tensor) -> Tensor:
+    """(B, Q, H, W, 3) displacements in the world of what is seen, from its own time (B,) to clip times (B, Q)."""
+    start = surface_position(world, seen.surface, seen.local, own)
+    ends = [surface_position(world, seen.surface, seen.local, time) for time in asked.unbind(1)]
+    return torch.stack([end - start for end in ends], 1) if ends else start[:, None][:, :0]
+
+
+def _turned(pose: Tensor, displacement: Tensor) -> Tensor:
+    """Displacements (B, Q, H, W, 3) along the axes of another frame, given its pose (B, 4, 4)."""
+    return torch.einsum("bij,bqhwj->bqhwi", pose[:, :3, :3], displacement)
 
 
 def _matches(
