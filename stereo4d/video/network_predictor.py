@@ -14,14 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stereo4d.network.config import StereoConfig
 from stereo4d.network.precision import choose
 from stereo4d.network.stereo import Encoded, StereoNetwork
-from stereo4d.network.weights import inspect, load_model, read_checkpoint
+from stereo4d.network.weights import inspect, load_model, read_checkpoint, stereo_config
 from stereo4d.progress import SILENT, Progress
 from stereo4d.types import PairPrediction
 from stereo4d.video.clip import Clip
-from stereo4d.video.inference import on_cpu
 from stereo4d.video.network_cost import network_cost, suitable_batch
 from stereo4d.video.pair_graph import Edge
 from stereo4d.video.predictor import ClipPredictor, Cost, Identity, Predictor, Traits
@@ -89,7 +87,7 @@ class NetworkPredictor(Predictor):
             CheckpointError: the file cannot be used.
         """
         self.device = device
-        self.config = StereoConfig.from_json(read_checkpoint(weights).options)
+        self.config = stereo_config(read_checkpoint(weights))
         self._weights, self._precision = weights, precision
         self._dtype = choose(precision, device).reduced or torch.float32
 
@@ -139,4 +137,4 @@ class NetworkPredictor(Predictor):
     def predict_images(self, images0: Tensor, images1: Tensor, *, seed: int = 0) -> PairPrediction:
         """See ``Predictor.predict_images``; a network takes first and second images of two sizes as well."""
         with torch.inference_mode():
-            return on_cpu(self.network(images0.to(self.device), images1.to(self.device)))
+            return self.network(images0.to(self.device), images1.to(self.device)).on_cpu()

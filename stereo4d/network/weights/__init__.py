@@ -2,18 +2,31 @@
 
 from stereo4d.network.weights.checkpoint import Checkpoint, file_sha256, read_checkpoint
 from stereo4d.network.weights.inspection import CheckpointInfo, inspect
-from stereo4d.network.weights.loading import build, empty_network, load_model, save_model
+from stereo4d.network.weights.loading import (
+    build,
+    build_completion,
+    empty_completion_network,
+    empty_network,
+    load_completion,
+    load_model,
+    save_model,
+    stereo_config,
+)
 from stereo4d.network.weights.names import resolve
 
 __all__ = [
     "Checkpoint",
     "CheckpointInfo",
     "build",
+    "build_completion",
+    "empty_completion_network",
     "empty_network",
     "file_sha256",
     "inspect",
+    "load_completion",
     "load_model",
     "read_checkpoint",
     "resolve",
     "save_model",
+    "stereo_config",
 ]

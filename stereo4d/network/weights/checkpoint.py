@@ -17,10 +17,15 @@ from torch import Tensor
 
 from stereo4d.errors import CheckpointError
 from stereo4d.network.weights.constructor import parse_constructor
+from stereo4d.network.weights.described import check_plain, named_once, read_options
+from stereo4d.network.weights.inferring import infer
+from stereo4d.network.weights.keys import check_tensors, without_aliases
 from stereo4d.network.weights.names import resolve
 from stereo4d.network.weights.pickled import read_pickle
 
 _FAMILY_OF_CLASS = {"AsymmetricCroCo3DStereo": "DUSt3R", "AsymmetricMASt3R": "MASt3R", "CroCoNet": "CroCo"}
+_STATE_NAMES = ("model", "state_dict")
+_HEADER_LIMIT = 10_000_000  # bytes; that of the largest published file has 130 000
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,13 @@ class Checkpoint:
     format: str
     """``"pth"`` or ``"safetensors"``."""
     family: str
-    """``"DUSt3R"`` (MonST3R's are of it too), ``"MASt3R"`` or ``"CroCo"``."""
+    """``"DUSt3R"`` (MonST3R's are of it too), ``"MASt3R"``, ``"DynaDUSt3R"`` or ``"CroCo"``."""
     options: Mapping[str, Any]
-    """Constructor options as stored."""
+    """Constructor options as stored, or as inferred."""
     state: Mapping[str, Tensor]
     """Tensors by key as stored, memory-mapped."""
+    inferred: bool = False
+    """The file says nothing of its network; ``options`` are what names and shapes of its tensors tell."""
 
 
 def read_checkpoint(source: str | Path, *, allow: Sequence[type] = ()) -> Checkpoint:
@@ -52,48 +59,76 @@ def read_checkpoint(source: str | Path, *, allow: Sequence[type] = ()) -> Checkp
     try:
         return _read_safetensors(path) if _is_safetensors(path) else _read_pth(path, allow)
     except CheckpointError as error:
-        # every message names the file, whichever layer wrote it
-        raise error if str(path.parent) in str(error) else type(error)(f"{path}: {error}") from error
+        raise named(error, path) from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _read_safetensors(path: Path) -> Checkpoint:
     config = path.with_name("config.json")
-    if not config.is_file():
-        raise CheckpointError(f"{path} has no config.json beside it, which says how the network is built; add it")
-    try:
-        options = json.loads(config.read_text(encoding="utf-8"))  # Python's reader takes bare Infinity, as published
-    except ValueError as error:
-        raise CheckpointError(f"{config} is not JSON: {error}") from error
-    if not isinstance(options, dict):
-        raise CheckpointError(f"{config} holds a {type(options).__name__}, not options by name")
+    options = read_options(config) if config.is_file() else None
+    _check_header(path)
     try:
         state = load_file(path)
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not a whole safetensors file ({error}); fetch or write it again") from error
-    return Checkpoint(path, "safetensors", _family(options, state), options, state)
+    try:
+        return _described(path, "safetensors", options, state)
+    except CheckpointError as error:
+        lacks = "" if options is not None else "no config.json beside it; "
+        raise CheckpointError(f"{path}: {lacks}{error}") from error
+
+
+def _check_header(path: Path) -> None:
+    """What the library lets pass: headers that fill the memory, and names that are there twice."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(size - 8, _HEADER_LIMIT):
+            raise CheckpointError(
+                f"{path} is not a whole safetensors file: {size} bytes, and a header said to have {length}; fetch it "
+                "again"
+            )
+        try:
+            json.loads(file.read(length), object_pairs_hook=named_once)
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{path} is not a whole safetensors file: its header is damaged ({error})") from error
 
 
 def _read_pth(path: Path, allow: Sequence[type]) -> Checkpoint:
     content = read_pickle(path, allow=allow)
-    state = content.get("model")
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        found = ", ".join(sorted(map(str, content))[:6]) or "nothing"
+    state = next((content[name] for name in _STATE_NAMES if isinstance(content.get(name), Mapping)), content)
+    if not all(isinstance(value, Tensor) for value in state.values()):
+        found = ", ".join(sorted(name for name in content if isinstance(name, str))[:6]) or "nothing"
         raise CheckpointError(f"{path} has no state dict under 'model' (it holds {found}); not a file of this family")
     arguments = content.get("args")
     text = getattr(arguments, "model", None) if isinstance(arguments, Namespace) else None
     if isinstance(text, str):
         name, options = parse_constructor(text)
-        return Checkpoint(path, "pth", _FAMILY_OF_CLASS[name], options, state)
-    options = content.get("croco_kwargs", {})
-    family = _family(options, state)
-    if family != "CroCo":
-        raise CheckpointError(f"{path} has no constructor string (args.model), so its network cannot be built")
-    return Checkpoint(path, "pth", family, options, state)
+        return _described(path, "pth", options, state, _FAMILY_OF_CLASS[name])
+    stored = content.get("croco_kwargs")
+    return _described(path, "pth", None if stored is None else check_plain(stored), state)
 
 
-def _family(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
-    """Config files carry no class name; options and keys tell."""
+def _described(
+    path: Path, kind: str, options: Mapping[str, Any] | None, state: Mapping[str, Tensor], family: str | None = None
+) -> Checkpoint:
+    tensors = check_tensors(state, path.stat().st_size)
+    family = family_of(options or {}, tensors) if family in (None, "DUSt3R") else family
+    if options is not None:
+        return Checkpoint(path, kind, family, check_plain(options), tensors)
+    return Checkpoint(path, kind, family, infer(without_aliases(tensors), family), tensors, inferred=True)
+
+
+def family_of(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
+    """Config files carry no class name; options and keys tell.
+
+    Raises:
+        CheckpointError: they are of no network of this family.
+    """
     groups = {key.split(".")[0] for key in state}
+    if "motion_head1" in groups:
+        return "DynaDUSt3R"
     described = {"two_confs", "desc_mode", "desc_conf_mode"} & set(options) or "desc" in str(options.get("output_mode"))
     if described or any(".head_local_features." in key for key in state):
         return "MASt3R"
@@ -103,6 +138,13 @@ def _family(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
         return "CroCo"
     shown = ", ".join(sorted(groups)[:6]) or "none"
     raise CheckpointError(f"its keys are of no network of this family (groups: {shown})")
+
+
+def named(error: CheckpointError, path: Path) -> CheckpointError:
+    """The error with the file's name, whichever layer wrote it, on one line of bearable length."""
+    text = str(error) if str(path.parent) in str(error) else f"{path}: {error}"
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return type(error)(text if len(text) <= 2000 else f"{text[:2000]} ...")
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -9,6 +9,9 @@ from typing import Any
 from stereo4d.errors import UnsafeCheckpointError
 
 KNOWN_CLASSES = ("AsymmetricCroCo3DStereo", "AsymmetricMASt3R", "CroCoNet")
+_LENGTH_LIMIT = 10_000
+"""Characters; published ones have 700. Python's own parser takes a hundred times the memory of its text."""
+_DEPTH_LIMIT = 4
 
 
 def parse_constructor(text: str) -> tuple[str, dict[str, Any]]:
@@ -25,6 +28,8 @@ def parse_constructor(text: str) -> tuple[str, dict[str, Any]]:
     Raises:
         UnsafeCheckpointError: it is anything else.
     """
+    if len(text) > _LENGTH_LIMIT:
+        raise _refusal(text)
     try:
         call = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -33,16 +38,21 @@ def parse_constructor(text: str) -> tuple[str, dict[str, Any]]:
         raise _refusal(text)
     if call.args or any(keyword.arg is None for keyword in call.keywords):
         raise _refusal(text)
-    return call.func.id, {str(keyword.arg): _value(keyword.value, text) for keyword in call.keywords}
+    options = {str(keyword.arg): _value(keyword.value, text) for keyword in call.keywords}
+    if len(options) < len(call.keywords):
+        raise _refusal(text)
+    return call.func.id, options
 
 
-def _value(node: ast.expr, text: str) -> Any:
+def _value(node: ast.expr, text: str, depth: int = 0) -> Any:
+    if depth > _DEPTH_LIMIT:
+        raise _refusal(text)
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float | str | None):
         return node.value
     if isinstance(node, ast.Tuple | ast.List):
-        return tuple(_value(entry, text) for entry in node.elts)
+        return tuple(_value(entry, text, depth + 1) for entry in node.elts)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        value = _value(node.operand, text)
+        value = _value(node.operand, text, depth + 1)
         if isinstance(value, int | float):
             return -value
     if isinstance(node, ast.Name) and node.id == "inf":

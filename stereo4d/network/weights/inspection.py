@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stereo4d.errors import CheckpointError
 from stereo4d.network.config import plain
 from stereo4d.network.weights.catalogue import BY_SHA256, PUBLISHED_LICENCE
 from stereo4d.network.weights.checkpoint import file_sha256, read_checkpoint
+from stereo4d.network.weights.described import read_options
 from stereo4d.network.weights.keys import group_of, without_aliases
 
 CARD = "card.json"
@@ -33,6 +32,8 @@ class CheckpointInfo:
     licence: str
     config: Mapping[str, Any]
     """Constructor options as stored; infinities as ``"inf"``."""
+    config_inferred: bool
+    """The file says nothing of its network; ``config`` is what its tensors tell."""
     groups: Mapping[str, Mapping[str, int]]
     """Part of the network -> number of ``keys`` as stored and of ``parameters``, aliases counted once."""
     parameters: int
@@ -71,6 +72,7 @@ def inspect(source: str | Path) -> CheckpointInfo:
         sha256=sha256,
         licence=published.licence if published else _licence(card),
         config=plain(checkpoint.options),
+        config_inferred=checkpoint.inferred,
         groups={name: dict(counts) for name, counts in groups.items()},
         parameters=sum(value.numel() for value in clean.values()),
         dtypes=tuple(sorted({str(value.dtype).removeprefix("torch.") for value in clean.values()})),
@@ -82,11 +84,7 @@ def _card(path: Path) -> dict[str, Any]:
     card = path.with_name(CARD)
     if path.name != "model.safetensors" or not card.is_file():
         return {}
-    try:
-        content = json.loads(card.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{card} is not JSON: {error}") from error
-    return content if isinstance(content, dict) else {}
+    return read_options(card)
 
 
 def _licence(card: Mapping[str, Any]) -> str:

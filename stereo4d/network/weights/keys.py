@@ -5,18 +5,61 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from stereo4d.errors import CheckpointError
 
+_KEY_LIMIT = 256
 _ALIAS = re.compile(r"\.scratch\.layer_rn\.(\d)\.")
 
 
 def group_of(key: str) -> str:
     """The part of the network that a key belongs to, like ``enc_blocks``."""
     return key.split(".")[0]
+
+
+def check_tensors(state: Mapping[Any, Tensor], file_size: int) -> dict[str, Tensor]:
+    """Let through plain tensors that have their own bytes in the file.
+
+    Args:
+        state: tensors as a file gives them.
+        file_size: of the file, in bytes.
+
+    Returns:
+        The same tensors, without gradients and hooks.
+
+    Raises:
+        CheckpointError: a key is no printable name; a tensor is sparse, quantised, of another device or of a class of
+            its own; or the tensors have more bytes than the file, as expanded or shared ones do.
+    """
+    for key, value in state.items():
+        if not isinstance(key, str) or not key.isprintable() or len(key) > _KEY_LIMIT:
+            raise CheckpointError(f"a key of its state dict is no name of a parameter: {ascii(key)[:80]}")
+        plain = type(value) in (Tensor, torch.nn.Parameter) and value.layout is torch.strided
+        if not plain or value.is_quantized or value.is_nested or value.device.type != "cpu":
+            raise CheckpointError(f"{key} is no plain tensor, but {type(value).__name__}, {value.layout}")
+    size = sum(value.numel() * value.element_size() for key, value in state.items() if not _ALIAS.search(key))
+    if size > file_size:
+        raise CheckpointError(
+            f"its tensors have {size} bytes, but the file has {file_size}: some share or repeat their values"
+        )
+    return {key: value.detach() for key, value in state.items()}
+
+
+def check_finite(state: Mapping[str, Tensor]) -> None:
+    """Look for values that are no numbers.
+
+    Raises:
+        CheckpointError: there are some; the keys are named.
+    """
+    # a sum is finite only if every term is, and takes one pass without a copy; big terms may overflow, so look again
+    bad = [key for key, value in state.items() if not value.sum().isfinite() and not value.isfinite().all()]
+    if bad:
+        counts = [f"{key} ({int((~state[key].isfinite()).sum())} of {state[key].numel()} values)" for key in bad[:3]]
+        raise CheckpointError(f"weights are not finite: {_some('NaN or infinite', counts + bad[3:])}")
 
 
 def without_aliases(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -30,7 +73,8 @@ def without_aliases(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     clean = {key: value for key, value in state.items() if not _ALIAS.search(key)}
     for key in state.keys() - clean.keys():
         name = _ALIAS.sub(lambda match: f".scratch.layer{int(match[1]) + 1}_rn.", key)
-        if name in clean and not torch.equal(clean[name], state[key]):
+        stored_twice = name in clean and clean[name].data_ptr() != state[key].data_ptr()
+        if stored_twice and not torch.equal(clean[name], state[key]):
             raise CheckpointError(f"{key} and {name} name one tensor but hold different values")
         clean[name] = state[key]
     return clean

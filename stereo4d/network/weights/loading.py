@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -14,16 +16,19 @@ from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
 from stereo4d.errors import CheckpointError, PluginError, Stereo4DError
+from stereo4d.network.completion import CompletionConfig, CompletionNetwork
 from stereo4d.network.config import StereoConfig
 from stereo4d.network.precision import choose
 from stereo4d.network.stereo import StereoNetwork
-from stereo4d.network.weights.checkpoint import Checkpoint, read_checkpoint
+from stereo4d.network.weights.checkpoint import Checkpoint, named, read_checkpoint
+from stereo4d.network.weights.described import check_described
 from stereo4d.network.weights.inspection import CARD
-from stereo4d.network.weights.keys import check_keys, without_aliases
+from stereo4d.network.weights.keys import check_finite, check_keys, without_aliases
 from stereo4d.storage import atomic_file
 
-TWO_VIEW_FAMILIES = ("DUSt3R", "MASt3R")
-"""Families, as ``Checkpoint`` names them, that predict pointmaps of pairs; MonST3R is DUSt3R with other weights."""
+_Network = TypeVar("_Network", StereoNetwork, CompletionNetwork)
+COMPLETION_FAMILY = "CroCo"
+_log = logging.getLogger(__name__)
 
 
 def load_model(
@@ -54,38 +59,116 @@ def load_model(
     return network.to(device).eval()
 
 
-def build(checkpoint: Checkpoint) -> StereoNetwork:
-    """Build the network that a checkpoint describes, upright, and give it the checkpoint's tensors.
+def load_completion(
+    source: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    precision: str = "exact",
+    allow: Sequence[type] = (),
+) -> CompletionNetwork:
+    """Build a cross-view completion network (CroCo) from a weights file, for inference.
+
+    Args:
+        source: as for ``load_model``.
+        device: where it shall run.
+        precision: ``exact`` (float32), ``bf16``, or ``auto`` (bf16 where the processor has it).
+        allow: classes that a ``.pth`` file may hold; only for files you trust.
+
+    Returns:
+        The network in evaluation mode.
 
     Raises:
-        CheckpointError: its family is not supported, or its keys do not fit.
+        CheckpointError: the file cannot be used, is of another family, or its keys do not fit its network.
     """
-    path = checkpoint.path
-    if checkpoint.family not in TWO_VIEW_FAMILIES:
+    chosen = choose(precision, torch.device(device))
+    network = build_completion(read_checkpoint(source, allow=allow))
+    network.precision = chosen
+    return network.to(device).eval()
+
+
+def build(checkpoint: Checkpoint) -> StereoNetwork:
+    """Build the two-view network that a checkpoint describes, upright, and give it the checkpoint's tensors.
+
+    Raises:
+        CheckpointError: it is no two-view network, its keys do not fit, or its values are not finite.
+    """
+    config = stereo_config(checkpoint)
+    return _filled(checkpoint, lambda: empty_network(config))
+
+
+def build_completion(checkpoint: Checkpoint) -> CompletionNetwork:
+    """Build the completion network that a checkpoint describes, and give it the checkpoint's tensors.
+
+    Raises:
+        CheckpointError: it is no completion network, its keys do not fit, or its values are not finite.
+    """
+    if checkpoint.family != COMPLETION_FAMILY:
         raise CheckpointError(
-            f"{path} is a {checkpoint.family} checkpoint; a two-view network is needed, of DUSt3R, MonST3R or MASt3R"
+            f"{checkpoint.path} is a {checkpoint.family} checkpoint, which completes no images; load it with "
+            "stereo4d.load_model"
         )
-    try:
+    with _explained(checkpoint.path):
+        config = CompletionConfig.from_json(checkpoint.options)
+        check_described(config, without_aliases(checkpoint.state))
+    return _filled(checkpoint, lambda: empty_completion_network(config))
+
+
+def stereo_config(checkpoint: Checkpoint) -> StereoConfig:
+    """The upright two-view network that a checkpoint describes, its sizes those of the checkpoint's tensors.
+
+    Raises:
+        CheckpointError: it is no two-view network, or its description is not one of its tensors.
+    """
+    if checkpoint.family == COMPLETION_FAMILY:
+        raise CheckpointError(
+            f"{checkpoint.path} is a {checkpoint.family} checkpoint: it completes images and writes no pointmaps; load "
+            "it with stereo4d.load_completion, or start training from it"
+        )
+    with _explained(checkpoint.path):
         # published configs of some files want landscape storage, which fails on portrait images
         config = StereoConfig.from_json(checkpoint.options).upright()
-        network = empty_network(config)
-        state = without_aliases(checkpoint.state)
-        check_keys(state, network.state_dict())
-    except PluginError as error:
-        raise CheckpointError(f"{path} needs a head that is not here: {error}") from error
-    except Stereo4DError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise CheckpointError(f"{path} describes a network that cannot be built: {error}") from error
-    # assigned, not copied: memory-mapped tensors are read once, when they are used
-    network.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
-    return network
+        check_described(config, without_aliases(checkpoint.state))
+        return config
 
 
 def empty_network(config: StereoConfig) -> StereoNetwork:
     """A network without storage, on the meta device."""
     with torch.device("meta"), _Uninitialised():
         return StereoNetwork(config)
+
+
+def empty_completion_network(config: CompletionConfig) -> CompletionNetwork:
+    """A completion network without storage, on the meta device."""
+    with torch.device("meta"), _Uninitialised():
+        return CompletionNetwork(config)
+
+
+def _filled(checkpoint: Checkpoint, make_empty: Callable[[], _Network]) -> _Network:
+    """The network with the checkpoint's tensors for its own."""
+    with _explained(checkpoint.path):
+        network = make_empty()
+        state = without_aliases(checkpoint.state)
+        check_keys(state, network.state_dict())
+        state = {key: value.float() for key, value in state.items()}
+        check_finite(state)
+    if checkpoint.inferred:
+        _log.warning("%s does not say how its network is built; it was told from its tensors", checkpoint.path)
+    # assigned, not copied: memory-mapped tensors are read once, when they are used
+    network.load_state_dict(state, assign=True)
+    return network
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Whatever goes wrong while a stranger's network is built, said of its file."""
+    try:
+        yield
+    except PluginError as error:
+        raise named(CheckpointError(f"{path} needs a head that is not here: {error}"), path) from error
+    except Stereo4DError as error:
+        raise named(CheckpointError(f"{path}: {error}"), path) from error
+    except (TypeError, ValueError, ArithmeticError, RuntimeError, LookupError, MemoryError) as error:
+        raise named(CheckpointError(f"{path} describes a network that cannot be built: {error}"), path) from error
 
 
 class _Uninitialised(TorchFunctionMode):
