@@ -1,0 +1,1 @@
+"""What pair predictions are good for beside 4D reconstruction."""
