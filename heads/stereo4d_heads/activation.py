@@ -10,10 +10,18 @@ import torch
 from torch import Tensor
 
 from stereo4d.errors import UsageError
+from stereo4d.network.head import Output
 
 Mode = tuple[str, float, float]
 NO_BOUNDS: Mode = ("exp", -math.inf, math.inf)
 ABOVE_ONE: Mode = ("exp", 1.0, math.inf)
+
+
+POINTMAP_OUTPUTS = (
+    Output("pointmap", (3,), frame="view 0", activation="along the raw vector, by depth_mode", shown_as="cloud"),
+    Output("confidence", activation="by conf_mode; > 1 as published", shown_as="heat"),
+)
+"""What every pointmap head writes."""
 
 
 def as_mode(value: Sequence[Any], bounds: tuple[float, float] = (-math.inf, math.inf)) -> Mode:

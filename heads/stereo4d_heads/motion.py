@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from stereo4d.geometry.scene_flow import motion_errors, pair_scale
-from stereo4d.network.head import BackboneDims, TimedHead
+from stereo4d.network.head import BackboneDims, Output, TimedHead
 from stereo4d.network.objective import MotionTruth
 from stereo4d.types import PairPrediction
 from stereo4d_heads.activation import ABOVE_ONE, Mode, as_mode, confidence_from_raw, points_from_raw
@@ -42,7 +42,7 @@ class TimedDpt(Dpt):
         What the tokens say is brought to the levels once, whatever the number of times.
         """
         levels = self.linear_projections.condition(self.levels(tokens, image_size), self.embedding(times))
-        return self.head(self.scratch.fuse(levels)).unflatten(0, times.shape)
+        return self.write(levels).unflatten(0, times.shape)
 
 
 class MotionHead(TimedHead):
@@ -50,6 +50,11 @@ class MotionHead(TimedHead):
 
     The layout is that of the unofficial weights, the only published ones.
     """
+
+    outputs = (
+        Output("displacement", (3,), frame="view 0", activation="by motion_mode", shown_as="arrows"),
+        Output("confidence", activation="by conf_mode; > 1 as published", shown_as="heat"),
+    )
 
     def __init__(
         self,
@@ -96,6 +101,22 @@ class MotionHead(TimedHead):
             "displacement": points_from_raw(raw[..., :3], self.motion_mode),
             "confidence": confidence_from_raw(raw[..., 3], self.conf_mode),
         }
+
+    def starting_values(self, main: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The pointmap's DPT, silenced: nothing moves, whatever the time (DynaDUSt3R, Jin et al. 2025, section 4).
+
+        Copied as it is, it would start with displacements as large as the points.
+        """
+        values = {name: value.clone() for name, value in main.items() if name.startswith("dpt.")}
+        if not values:
+            return {}
+        for part in ("weight", "bias"):
+            values[f"dpt.head.{len(self.dpt.head) - 1}.{part}"][:3] = 0
+        for name, value in self.dpt.linear_projections.state_dict(prefix="dpt.linear_projections.").items():
+            # the last of a level's layers
+            if name.split(".")[3] == "2":
+                values[name] = torch.zeros(value.shape)
+        return values
 
     def objective(self, name: str) -> MotionRegression:
         """Positions after motion, as published; moving pixels count, however little confidence they are given."""

@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from stereo4d.errors import UsageError
-from stereo4d.network.head import BackboneDims, Head
+from stereo4d.network.head import BackboneDims, Head, Output
 from stereo4d.network.layers import Mlp
 from stereo4d_heads.activation import (
     ABOVE_ONE,
     NO_BOUNDS,
+    POINTMAP_OUTPUTS,
     Mode,
     as_mode,
     check_conf_mode,
@@ -82,6 +83,12 @@ class DescriptorHead(Head):
         self.dpt = Dpt(dims, channels=4, feature_dim=feature_dim, last_dim=last_dim, layer_dims=layer_dims)
         width = dims.encoder_dim + dims.decoder_dim
         self.head_local_features = Mlp(width, 4 * width, (self.channels + two_confs) * dims.patch_size**2)
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """See ``AnyHead.outputs``."""
+        descriptors = Output("descriptors", (self.channels,), activation="unit length")
+        return (*POINTMAP_OUTPUTS, descriptors, Output("descriptor_confidence", activation="by desc_conf_mode"))
 
     def forward(self, tokens: Sequence[Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         """Predict ``pointmap`` and ``confidence``, see the contract, and two maps more.

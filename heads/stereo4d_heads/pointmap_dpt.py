@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from stereo4d.network.head import BackboneDims, Head
-from stereo4d_heads.activation import ABOVE_ONE, NO_BOUNDS, Mode, pointmap_from_raw
+from stereo4d_heads.activation import ABOVE_ONE, NO_BOUNDS, POINTMAP_OUTPUTS, Mode, pointmap_from_raw
 from stereo4d_heads.dpt import LAYER_DIMS, Dpt
 
 
 class DptPointmapHead(Head):
     """3 coordinates and 1 confidence per pixel; the defaults are the published widths."""
+
+    outputs = POINTMAP_OUTPUTS
 
     def __init__(
         self,

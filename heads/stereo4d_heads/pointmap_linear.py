@@ -8,11 +8,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stereo4d.network.head import BackboneDims, Head
-from stereo4d_heads.activation import ABOVE_ONE, NO_BOUNDS, Mode, pointmap_from_raw
+from stereo4d_heads.activation import ABOVE_ONE, NO_BOUNDS, POINTMAP_OUTPUTS, Mode, pointmap_from_raw
 
 
 class LinearPointmapHead(Head):
     """One linear layer to 3 coordinates and 1 confidence per pixel of the patch."""
+
+    outputs = POINTMAP_OUTPUTS
 
     def __init__(self, dims: BackboneDims, *, depth_mode: Mode = NO_BOUNDS, conf_mode: Mode = ABOVE_ONE) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from torch import Tensor, nn
 
@@ -39,8 +39,32 @@ class BackboneDims:
     decoder_depth: int
 
 
+Shown: TypeAlias = Literal["cloud", "arrows", "normals", "heat", "mask", "nothing"]
+"""How a viewer shows a map: points, arrows from the pointmap's points, directions as colours, a colour scale, a mask of
+what is above a half, or not at all."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One map that a head writes."""
+
+    name: str
+    shape: tuple[int, ...] = ()
+    """Beyond (B, H, W), or (B, Q, H, W) of heads that take times: () for one number a pixel, (3,) for a vector."""
+    frame: str = ""
+    """Of points and vectors: ``"view 0"`` for view 0's camera, ``"own"`` for the camera of the pixel's own view."""
+    activation: str = ""
+    """What values it takes, in words: ``"> 1"``, ``"unit length"``."""
+    shown_as: Shown = "nothing"
+
+
 class AnyHead(nn.Module, ABC):
     """What heads of both kinds have in common; derive from ``Head`` or ``TimedHead``."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> Sequence[Output]:
+        """The maps that it writes, all of them; a class attribute of this name does."""
 
     def objective(self, name: str) -> Objective | None:
         """What it is trained for as a head beside the main one, unless a recipe says otherwise.
@@ -52,6 +76,17 @@ class AnyHead(nn.Module, ABC):
             None for a head that is not trained on its own.
         """
         return None
+
+    def starting_values(self, main: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """What it starts from as a head beside the main one, when training starts from weights that lack it.
+
+        Args:
+            main: tensors of those weights' main head of the same view, by their names within it; not to be changed.
+
+        Returns:
+            Values by the names of its own parameters; what is not among them starts fresh. By default none is.
+        """
+        return {}
 
     def measure(self, name: str, prediction: PairPrediction, truth: PairTruth) -> dict[str, Tensor]:
         """Figures of a validation batch by name, each a scalar or (B,) with NaN where a pair has none; none by default.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from stereo4d.errors import ShapeError
+from stereo4d.errors import PluginError, ShapeError
 from stereo4d.network.encoder import Encoded
 from stereo4d.network.head import Head, TimedHead
 
@@ -50,8 +50,33 @@ def _ready(head: Head | TimedHead, times: Tensor | None) -> tuple[RunHead, int]:
     """A head as ``run_upright`` takes it, and the axis of H in its maps."""
     if isinstance(head, TimedHead):
         assert times is not None, "heads that take times are left out where there are none"
-        return lambda tokens, size, places: head(tokens, size, times[places]), 2
-    return lambda tokens, size, places: head(tokens, size), 1
+        queries = times.shape[1]
+
+        def run_timed(tokens: Sequence[Tensor], size: tuple[int, int], places: Tensor) -> dict[str, Tensor]:
+            return _as_declared(head, head(tokens, size, times[places]), (len(places), queries, *size))
+
+        return run_timed, 2
+
+    def run(tokens: Sequence[Tensor], size: tuple[int, int], places: Tensor) -> dict[str, Tensor]:
+        return _as_declared(head, head(tokens, size), (len(places), *size))
+
+    return run, 1
+
+
+def _as_declared(head: Head | TimedHead, maps: dict[str, Tensor], shape: tuple[int, ...]) -> dict[str, Tensor]:
+    """The maps, if they are those that the head declares.
+
+    Raises:
+        PluginError: they are not.
+    """
+    found = {name: tuple(value.shape) for name, value in maps.items()}
+    declared = {output.name: (*shape, *output.shape) for output in head.outputs}
+    if found != declared:
+        wrong = sorted(name for name in found.keys() | declared.keys() if found.get(name) != declared.get(name))
+        said = ", ".join(f"{name} {found.get(name, 'not written')}" for name in wrong)
+        should = ", ".join(f"{name} {declared.get(name, 'not at all')}" for name in wrong)
+        raise PluginError(f"head {type(head).__name__} wrote {said}; by its outputs it writes {should}")
+    return maps
 
 
 def run_upright(

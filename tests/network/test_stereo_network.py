@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stereo4d.errors import CheckpointError, PluginError, ShapeError, UsageError
 from stereo4d.network.config import HeadChoice
-from stereo4d.network.head import Head
+from stereo4d.network.head import Head, Output
 from stereo4d.network.precision import Precision, choose
 from stereo4d.network.stereo import Encoded, StereoConfig, StereoNetwork
 from tests.golden_numbers import small_config
@@ -183,6 +183,8 @@ def test_an_option_that_neither_network_nor_head_has_is_named() -> None:
 class Tattling(Head):
     """Reports the numerics around it."""
 
+    outputs = (Output("pointmap", (3,)), Output("confidence"), Output("motion"))
+
     def forward(self, tokens: list[Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         self.dtypes = {entry.dtype for entry in tokens}
         self.autocast = torch.is_autocast_enabled("cpu")
@@ -227,3 +229,14 @@ def test_reduced_precision_stays_near_and_is_not_the_same(network: StereoNetwork
 def test_what_further_maps_a_head_makes_arrives_in_extras(network: StereoNetwork) -> None:
     network.downstream_head1 = network.downstream_head2 = Tattling()  # type: ignore[assignment]
     assert set(network(images(1), images(1)).extras["extras"]) == {"motion0", "motion1"}
+
+
+def test_a_head_that_writes_what_it_does_not_declare_is_named(network: StereoNetwork) -> None:
+    network.downstream_head1 = network.downstream_head2 = Tattling()  # type: ignore[assignment]
+    Tattling.outputs, declared = (*Tattling.outputs[:2], Output("sky", (2,))), Tattling.outputs
+    try:
+        written = r"wrote motion \(1, 32, 48\), sky not written"
+        with pytest.raises(PluginError, match=rf"head Tattling {written}; .* motion not at all, sky \(1, 32, 48, 2\)"):
+            network(images(1), images(1))
+    finally:
+        Tattling.outputs = declared
