@@ -15,11 +15,14 @@ def pair(
     device: str = "auto",
     precision: str = "auto",
     seed: int = 0,
+    matches: bool = False,
     quiet: bool = False,
 ) -> None:
     """Predict the 3D points of two images, both in the first image's camera, and store them as .npz.
 
-    The file holds ``pointmap0`` and ``pointmap1`` (H, W, 3) and ``confidence0`` and ``confidence1`` (H, W), float32.
+    The file holds ``pointmap0`` and ``pointmap1`` (H, W, 3) and ``confidence0`` and ``confidence1`` (H, W), float32; of
+    a network that describes pixels also ``descriptors0`` and ``descriptors1`` (H, W, K) of unit length, and
+    ``descriptor_confidence0`` and ``descriptor_confidence1`` (H, W).
 
     Args:
         image0: first image file.
@@ -31,11 +34,14 @@ def pair(
         device: cpu, cuda, or auto.
         precision: exact (float32), bf16, or auto (bf16 where the processor has it).
         seed: same seed, same points.
+        matches: also store 'matches' (M, 4), x and y of pixels of the first image as it is given and of those of the
+            second that show the same, and 'match_scores' (M,), more is better.
         quiet: print nothing.
     """
     import numpy as np
 
     from stereo4d.data.transforms import open_image, prepare_image
+    from stereo4d.downstream.matching import DESCRIPTORS, fast_reciprocal_matches, match_pair
     from stereo4d.network.precision import resolve_device
     from stereo4d.storage import atomic_file
     from stereo4d.video.predictors import load_predictor
@@ -47,8 +53,15 @@ def pair(
     prediction = predictor.predict_images(view0.image[None], view1.image[None], seed=seed)
     names = ("pointmap0", "pointmap1", "confidence0", "confidence1")
     arrays = {name: getattr(prediction, name)[0].numpy() for name in names}
+    arrays |= {name: value[0].numpy() for name, value in prediction.extras.get(DESCRIPTORS, {}).items()}
+    if matches:
+        found = match_pair(prediction, descriptor_matcher=fast_reciprocal_matches)
+        found = found.to_original(view0.to_original, view1.to_original)
+        arrays |= {"matches": np.concatenate([found.pixels0, found.pixels1], axis=1), "match_scores": found.score}
     with atomic_file(Path(out)) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
     if not quiet:
         shapes = " and ".join("x".join(map(str, arrays[name].shape[:2])) for name in names[:2])
         print(f"{out}: pointmaps of {shapes} pixels (height x width), in the camera of {image0}, scale unknown")
+        if matches:
+            print(f"{len(found)} matches")

@@ -167,7 +167,7 @@ def test_where_nothing_takes_part_nothing_matches(match: object, empty: int) -> 
 def test_what_cannot_be_matched_is_refused(match: object) -> None:
     good, bad = noise(4, 5, 3), noise(4, 5, 3)
     bad[1, 2, 0], bad[3, 3, 1] = torch.nan, torch.inf
-    with pytest.raises(UsageError, match="2 of 20 usable pixels of view 1 .* not finite; leave them out with usable1"):
+    with pytest.raises(UsageError, match=r"2 of 20 usable pixels of view 1 .* not finite; leave them out with usable1"):
         match(good, bad)  # type: ignore[operator]
     with pytest.raises(ShapeError, match=r"\(4, 5, 3\) and \(4, 5, 2\)"):
         match(good, good[..., :2])  # type: ignore[operator]

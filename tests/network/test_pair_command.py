@@ -80,6 +80,46 @@ def test_pair_fails_in_one_line_that_names_the_culprit(
     assert not (tmp_path / "F.npz").exists()
 
 
+def test_pair_stores_descriptors_and_matches_in_pixels_of_the_images_as_given(tmp_path: Path) -> None:
+    golden = load("mast3r_catmlpdpt")
+    options = {"two_confs": True, "desc_conf_mode": ("exp", 0, float("inf"))}
+    config = small_config("catmlp+dpt", output_mode="pts3d+desc24", head_options=options)
+    weights = write_folder(tmp_path, config)
+    paths = stored_images(tmp_path, "mast3r_catmlpdpt", "landscape")
+    command = ["--weights", str(weights), "--precision", "exact", "--device", "cpu", "--size", "64", "--matches"]
+    assert main(["pair", *paths, *command, "--out", str(tmp_path / "pair.npz")]) == 0
+    written = np.load(tmp_path / "pair.npz")
+    for view in (0, 1):
+        described = golden[f"landscape/pred{view + 1}_desc"][0]
+        np.testing.assert_allclose(written[f"descriptors{view}"], described, atol=1e-5)
+        sure = golden[f"landscape/pred{view + 1}_desc_conf"][0]
+        np.testing.assert_allclose(written[f"descriptor_confidence{view}"], sure, rtol=5e-5, atol=5e-5)
+    x0, y0, x1, y1 = written["matches"].T.astype(int)
+    described0, described1 = (golden[f"landscape/pred{view}_desc"][0] for view in (1, 2))
+    assert len(x0) > 2
+    np.testing.assert_allclose((described0[y0, x0] * described1[y1, x1]).sum(-1), written["match_scores"], atol=1e-4)
+
+    for path in paths:
+        picture = Image.open(path)
+        picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.NEAREST).save(path)
+    assert main(["pair", *paths, *command, "--out", str(tmp_path / "large.npz")]) == 0
+    large = np.load(tmp_path / "large.npz")["matches"]
+    assert len(large) > 2
+    assert (large % 2 == 0.5).all()  # the middles of four pixels
+
+
+def test_pair_stores_matches_of_points_where_there_are_no_descriptors(tmp_path: Path) -> None:
+    weights = write_folder(tmp_path, small_config("linear"))
+    paths = stored_images(tmp_path, "dust3r_linear", "landscape")
+    command = ["pair", *paths, "--weights", str(weights), "--precision", "exact", "--device", "cpu"]
+    assert main([*command, "--matches", "--out", str(tmp_path / "pair.npz")]) == 0
+    written = np.load(tmp_path / "pair.npz")
+    x0, y0, x1, y1 = written["matches"].T.astype(int)
+    apart = np.linalg.norm(written["pointmap0"][y0, x0] - written["pointmap1"][y1, x1], axis=-1)
+    assert len(x0) > 9
+    np.testing.assert_allclose(written["match_scores"], -apart, rtol=1e-4, atol=1e-5)
+
+
 def test_weights_show_says_what_a_file_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = write_pth(tmp_path, small_config("linear"))
     assert main(["weights", "show", str(weights)]) == 0
