@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stereo4d.errors import UsageError
+from stereo4d.network.convolution import Conv3x3, image_by_image, reduced_convolutions
 from stereo4d.network.head import BackboneDims
 
 LAYER_DIMS = (96, 192, 384, 768)
@@ -22,12 +23,13 @@ class ResidualUnit(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(dim, dim, 3, padding=1)
-        self.conv2 = nn.Conv2d(dim, dim, 3, padding=1)
+        self.conv1 = Conv3x3(dim, dim)
+        self.conv2 = Conv3x3(dim, dim)
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, H, W) to the same."""
-        return maps + self.conv2(functional.relu(self.conv1(functional.relu(maps))))
+        # what a convolution has just made is changed in place: maps of full size are dear to allocate
+        return self.conv2(functional.relu_(self.conv1(functional.relu(maps)))).add_(maps)
 
 
 class FusionBlock(nn.Module):
@@ -44,7 +46,7 @@ class FusionBlock(nn.Module):
     def forward(self, path: Tensor, skip: Tensor | None = None) -> Tensor:
         """(B, C, H, W) path and skip to (B, C, 2H, 2W)."""
         if skip is not None:
-            path = path + self.resConfUnit1(skip)
+            path = self.resConfUnit1(skip).add_(path)
         # the 1x1 convolution commutes with bilinear upsampling (whose weights sum to one) and is 4x cheaper before it
         return double(self.out_conv(self.resConfUnit2(path)))
 
@@ -55,7 +57,7 @@ class Scratch(nn.Module):
     def __init__(self, layer_dims: Sequence[int], feature_dim: int) -> None:
         super().__init__()
         for level, dim in enumerate(layer_dims, start=1):
-            setattr(self, f"layer{level}_rn", nn.Conv2d(dim, feature_dim, 3, padding=1, bias=False))
+            setattr(self, f"layer{level}_rn", Conv3x3(dim, feature_dim, bias=False))
         for level in range(1, 5):
             setattr(self, f"refinenet{level}", FusionBlock(feature_dim, has_skip=level < 4))
 
@@ -100,10 +102,10 @@ class Dpt(nn.Module):
         self.hooks = (0, dims.decoder_depth * 2 // 4, dims.decoder_depth * 3 // 4, dims.decoder_depth)
         self.scratch = Scratch(layer_dims, feature_dim)
         self.head = nn.Sequential(
-            nn.Conv2d(feature_dim, last_dim, 3, padding=1),
+            Conv3x3(feature_dim, last_dim),
             nn.UpsamplingBilinear2d(scale_factor=2),  # corners aligned
-            nn.Conv2d(last_dim, last_dim, 3, padding=1),
-            nn.ReLU(),
+            Conv3x3(last_dim, last_dim),
+            nn.ReLU(inplace=True),
             nn.Conv2d(last_dim, channels, 1),
         )
         d0, d1, d2, d3 = layer_dims
@@ -118,15 +120,24 @@ class Dpt(nn.Module):
 
     def forward(self, tokens: Sequence[Tensor], image_size: tuple[int, int]) -> Tensor:
         """Token list of one view (see the head contract) to (B, channels, H, W) raw maps."""
-        return self.head(self.scratch.fuse(self.levels(tokens, image_size)))
+        return image_by_image(lambda *some: self.write(self.levels(some, image_size)), tokens)
+
+    def write(self, levels: Sequence[Tensor]) -> Tensor:
+        """What ``levels`` made, to (B, channels, H, W) raw maps."""
+        last = self.head[-1]
+        with reduced_convolutions(levels[0].device):
+            maps = self.head[:-1](self.scratch.fuse(levels))
+        # distances grow exponentially with what the last layer writes: it is never reduced
+        return last(maps.to(last.weight.dtype))
 
     def levels(self, tokens: Sequence[Tensor], image_size: tuple[int, int]) -> list[Tensor]:
         """The four maps of one width that are fused, finest first."""
         grid = (image_size[0] // self.patch_size, image_size[1] // self.patch_size)
         chosen = [tokens[hook].transpose(1, 2).unflatten(2, grid) for hook in self.hooks]  # (B, C, rows, columns)
-        return self.scratch.project(
-            [resample(maps) for resample, maps in zip(self.act_postprocess, chosen, strict=True)]
-        )
+        with reduced_convolutions(chosen[0].device):
+            return self.scratch.project(
+                [resample(maps) for resample, maps in zip(self.act_postprocess, chosen, strict=True)]
+            )
 
 
 def double(maps: Tensor) -> Tensor:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from stereo4d.errors import UsageError
 from stereo4d.geometry.scene_flow import motion_errors, pair_scale
 from stereo4d.network.head import BackboneDims, Output, TimedHead
 from stereo4d.network.objective import MotionTruth
@@ -14,7 +15,7 @@ from stereo4d.types import PairPrediction
 from stereo4d_heads.activation import ABOVE_ONE, Mode, as_mode, confidence_from_raw, points_from_raw
 from stereo4d_heads.dpt import LAYER_DIMS, Dpt
 from stereo4d_heads.motion_objective import MotionRegression, MovingCounts
-from stereo4d_heads.time_conditioning import AddedTime, TimeEmbedding
+from stereo4d_heads.time_conditioning import CONDITIONINGS, Conditioning, TimeEmbedding
 
 UNBOUNDED: Mode = ("linear", float("-inf"), float("inf"))
 
@@ -28,13 +29,14 @@ class TimedDpt(Dpt):
         *,
         channels: int,
         embedding: TimeEmbedding,
+        conditioning: type[Conditioning],
         feature_dim: int,
         last_dim: int,
         layer_dims: Sequence[int],
     ) -> None:
         super().__init__(dims, channels=channels, feature_dim=feature_dim, last_dim=last_dim, layer_dims=layer_dims)
         self.embedding = embedding
-        self.linear_projections = AddedTime(embedding.dim, feature_dim, len(layer_dims))
+        self.linear_projections = conditioning(embedding.dim, feature_dim, len(layer_dims))
 
     def at_times(self, tokens: Sequence[Tensor], image_size: tuple[int, int], times: Tensor) -> Tensor:
         """Token list of one view and (B, Q) times to (B, Q, channels, H, W) raw maps.
@@ -63,6 +65,7 @@ class MotionHead(TimedHead):
         embed_dim: int = 128,
         max_period: float = 1e4,
         time_scale: float = 1.0,
+        conditioning: str = "added",
         motion_mode: Mode = UNBOUNDED,
         conf_mode: Mode = ABOVE_ONE,
         feature_dim: int = 256,
@@ -76,19 +79,33 @@ class MotionHead(TimedHead):
             embed_dim: width of the time embedding.
             max_period: see ``TimeEmbedding``.
             time_scale: see ``TimeEmbedding``.
+            conditioning: how the levels are told the time: ``added``, ``adaptive`` or ``none``.
             motion_mode: how raw vectors become displacements; ``linear`` takes them as they are.
             conf_mode: how raw confidences become confidences.
             feature_dim: width of the fused maps.
             last_dim: width before the last layer.
             layer_dims: widths of the four levels.
+
+        Raises:
+            UsageError: there is no such conditioning, or an option is wrong.
         """
         super().__init__()
         self.motion_mode = as_mode(motion_mode)
         self.conf_mode = as_mode(conf_mode)
-        embedding = TimeEmbedding(embed_dim, max_period=max_period, time_scale=time_scale)
+        if conditioning not in CONDITIONINGS:
+            raise UsageError(f"conditioning {conditioning!r}; there are {', '.join(CONDITIONINGS)}")
         self.dpt = TimedDpt(
-            dims, channels=4, embedding=embedding, feature_dim=feature_dim, last_dim=last_dim, layer_dims=layer_dims
+            dims,
+            channels=4,
+            embedding=TimeEmbedding(embed_dim, max_period=max_period, time_scale=time_scale),
+            conditioning=CONDITIONINGS[conditioning],
+            feature_dim=feature_dim,
+            last_dim=last_dim,
+            layer_dims=layer_dims,
         )
+        last = cast(nn.Conv2d, cast(nn.Sequential, self.dpt.head)[-1])
+        for values in (last.weight, cast(Tensor, last.bias)):  # nothing moves at first
+            nn.init.zeros_(values[:3])
 
     def forward(self, tokens: Sequence[Tensor], image_size: tuple[int, int], times: Tensor) -> dict[str, Tensor]:
         """Predict ``displacement`` (B, Q, H, W, 3) and ``confidence`` (B, Q, H, W).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -34,8 +35,10 @@ class TimeEmbedding(nn.Module):
         return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
-class AddedTime(nn.ModuleList):
-    """A vector per time and level, added everywhere on the level's map (DynaDUSt3R, Jin et al. 2025).
+class Conditioning(nn.ModuleList, ABC):
+    """Tells the levels of a DPT the query time; one part per level.
+
+    What it adds is zero at first, so that a head starts as if it knew no time.
 
     Args:
         embed_dim: width of the time embedding.
@@ -44,14 +47,73 @@ class AddedTime(nn.ModuleList):
     """
 
     def __init__(self, embed_dim: int, level_dim: int, levels: int) -> None:
-        super().__init__(
-            nn.Sequential(nn.Linear(embed_dim, level_dim), nn.SiLU(), nn.Linear(level_dim, level_dim))
-            for _ in range(levels)
-        )
+        super().__init__(self.part(embed_dim, level_dim) for _ in range(levels))
+
+    @abstractmethod
+    def part(self, embed_dim: int, level_dim: int) -> nn.Module:
+        """What turns a time embedding into numbers for one level."""
+
+    @abstractmethod
+    def change(self, maps: Tensor, numbers: Tensor) -> Tensor:
+        """Maps (B, 1, C, h, w) changed by numbers (B, Q, K, 1, 1): (B, Q, C, h, w)."""
 
     def condition(self, levels: Sequence[Tensor], embedding: Tensor) -> list[Tensor]:
         """Maps (B, C, h, w) of every level and (B, Q, embed_dim) times to maps (B * Q, C, h, w)."""
         return [
-            (maps[:, None] + project(embedding)[..., None, None]).flatten(0, 1)
-            for maps, project in zip(levels, self, strict=True)
+            self.change(maps[:, None], part(embedding)[..., None, None]).flatten(0, 1)
+            for maps, part in zip(levels, self, strict=True)
         ]
+
+
+class AddedTime(Conditioning):
+    """A vector per time and level, added everywhere on the level's map (DynaDUSt3R, Jin et al. 2025)."""
+
+    def part(self, embed_dim: int, level_dim: int) -> nn.Module:
+        """See ``Conditioning.part``."""
+        return _time_mlp(embed_dim, level_dim, level_dim)
+
+    def change(self, maps: Tensor, numbers: Tensor) -> Tensor:
+        """See ``Conditioning.change``."""
+        return maps + numbers
+
+
+class AdaptiveNorm(Conditioning):
+    """Normalised maps, scaled and shifted by the time, added through a gate (as in DiT, Peebles and Xie 2023)."""
+
+    def part(self, embed_dim: int, level_dim: int) -> nn.Module:
+        """See ``Conditioning.part``: scale, shift and gate of every channel."""
+        return _time_mlp(embed_dim, level_dim, 3 * level_dim)
+
+    def change(self, maps: Tensor, numbers: Tensor) -> Tensor:
+        """See ``Conditioning.change``."""
+        scale, shift, gate = numbers.chunk(3, dim=2)
+        deviation, mean = torch.std_mean(maps, dim=2, keepdim=True, correction=0)  # over channels, pixel by pixel
+        return maps + gate * ((maps - mean) / (deviation + 1e-6) * (1 + scale) + shift)
+
+
+class Timeless(Conditioning):
+    """Every time gets the same maps: what a head can do that is not told the time."""
+
+    def part(self, embed_dim: int, level_dim: int) -> nn.Module:
+        """See ``Conditioning.part``: nothing."""
+        return _NoNumbers()
+
+    def change(self, maps: Tensor, numbers: Tensor) -> Tensor:
+        """See ``Conditioning.change``."""
+        return maps.expand(-1, numbers.shape[1], -1, -1, -1)
+
+
+CONDITIONINGS: dict[str, type[Conditioning]] = {"added": AddedTime, "adaptive": AdaptiveNorm, "none": Timeless}
+
+
+class _NoNumbers(nn.Module):
+    def forward(self, embedding: Tensor) -> Tensor:
+        return embedding[..., :0]
+
+
+def _time_mlp(embed_dim: int, hidden: int, out: int) -> nn.Sequential:
+    """The two layers of the unofficial weights; nothing comes out of them at first."""
+    mlp = nn.Sequential(nn.Linear(embed_dim, hidden), nn.SiLU(), nn.Linear(hidden, out))
+    nn.init.zeros_(mlp[2].weight)
+    nn.init.zeros_(mlp[2].bias)
+    return mlp
