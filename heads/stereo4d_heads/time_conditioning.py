@@ -113,7 +113,7 @@ class _NoNumbers(nn.Module):
 
 def _time_mlp(embed_dim: int, hidden: int, out: int) -> nn.Sequential:
     """The two layers of the unofficial weights; nothing comes out of them at first."""
-    mlp = nn.Sequential(nn.Linear(embed_dim, hidden), nn.SiLU(), nn.Linear(hidden, out))
-    nn.init.zeros_(mlp[2].weight)
-    nn.init.zeros_(mlp[2].bias)
-    return mlp
+    last = nn.Linear(hidden, out)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(embed_dim, hidden), nn.SiLU(), last)
