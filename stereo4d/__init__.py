@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stereo4d.errors import Stereo4DError as Stereo4DError
     from stereo4d.network.stereo import StereoNetwork as StereoNetwork
+    from stereo4d.network.weights import load_completion as load_completion
     from stereo4d.network.weights import load_model as load_model
     from stereo4d.types import PairPrediction as PairPrediction
     from stereo4d.types import Scene as Scene
@@ -31,6 +32,7 @@ _HOME = {
     "StoredOptions": "stereo4d.video.options",
     "View": "stereo4d.types",
     "align_stored": "stereo4d.video.realign",
+    "load_completion": "stereo4d.network.weights",
     "load_model": "stereo4d.network.weights",
     "reconstruct": "stereo4d.video.pipeline",
 }
@@ -46,6 +48,7 @@ __all__ = [
     "View",
     "__version__",
     "align_stored",
+    "load_completion",
     "load_model",
     "reconstruct",
 ]

@@ -13,6 +13,7 @@ from torch import Tensor
 from stereo4d.network.completion import CompletionConfig, CompletionNetwork
 from stereo4d.network.completion_loss import CompletionLoss
 from stereo4d.network.positions import cosine_positions
+from stereo4d.network.weights.loading import empty_completion_network
 from tests.golden_numbers import GOLDEN, as_input, drawn, load
 
 POSITIONS = {"croco_rope": "RoPE100", "croco_cosine": "cosine"}
@@ -95,9 +96,7 @@ def test_the_cosine_embedding_of_an_oblong_grid_equals_the_reference() -> None:
 
 
 def shapes_on_meta(config: CompletionConfig) -> dict[str, list[int]]:
-    with torch.device("meta"):
-        network = CompletionNetwork(config)
-    state = network.state_dict()
+    state = empty_completion_network(config).state_dict()
     assert all(value.is_meta for value in state.values())
     return {name: list(value.shape) for name, value in state.items()}
 
