@@ -29,6 +29,11 @@ class Hub:
     """File -> the size that is claimed, where it is not the content's."""
     cuts: list[int] = field(default_factory=list)
     """After how many bytes the next answers are cut, one each."""
+    hold: int | None = None
+    """After how many bytes contents stand still until ``go_on`` is set."""
+    standing: threading.Event = field(default_factory=threading.Event)
+    """Set when one does."""
+    go_on: threading.Event = field(default_factory=threading.Event)
     ignores_range: bool = False
     status: int = 0
     """Answer everything with this status, and ``error_code``."""
@@ -147,6 +152,11 @@ class _Handler(BaseHTTPRequestHandler):
         if cut and self.hub.cuts and not self.path.endswith(".json"):
             body = body[: self.hub.cuts.pop(0)]
             self.close_connection = True
+        if cut and self.hub.hold is not None and not self.path.endswith(".json"):
+            self.wfile.write(body[: self.hub.hold])
+            self.hub.standing.set()
+            self.hub.go_on.wait(60)
+            return
         self.wfile.write(body)
 
 

@@ -163,7 +163,7 @@ def run_action(actions: Mapping[str, Command], argv: Sequence[str], prog: str) -
     """
     if not argv or argv[0] in ("-h", "--help"):
         lines = [
-            f"  {name:<9}{one_line((inspect.getdoc(action) or '').split('.')[0])}" for name, action in actions.items()
+            f"  {name:<9}{(inspect.getdoc(action) or '').splitlines()[0].rstrip('.')}" for name, action in actions.items()
         ]
         more = f"{prog} ACTION --help says more."
         print("\n".join([f"usage: {prog} ACTION ...", "", "actions:", *lines, "", more]))

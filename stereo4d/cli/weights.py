@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def list_weights(*, json: bool = False) -> None:
-    """List published weights: name, size, licence, resolution, heads, source, and whether they are on this machine.
+    """List published weights: name, size, licence, resolution, heads, source, and whether they are here.
 
     Args:
         json: print one JSON object instead of lines.
@@ -93,7 +93,7 @@ def convert(
     overwrite: bool = False,
     json: bool = False,
 ) -> None:
-    """Rewrite weights as a folder with model.safetensors, config.json and a card; no code in them is run.
+    """Rewrite weights of any format as a folder with safetensors, config and card; no code in them is run.
 
     Args:
         file: any weights that can be read: a file, a folder or a name.

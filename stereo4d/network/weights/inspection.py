@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from stereo4d.network.config import plain
-from stereo4d.network.weights.catalogue import BY_SHA256, PUBLISHED_LICENCE
+from stereo4d.network.weights.catalogue import BY_SHA256, PUBLISHED_LICENCE, find
 from stereo4d.network.weights.checkpoint import file_sha256, read_checkpoint
 from stereo4d.network.weights.described import read_options
 from stereo4d.network.weights.keys import group_of, without_aliases
+from stereo4d.network.weights.names import stored_name
 
 CARD = "card.json"
 """Beside our own weights: what they were trained on, for how long, their errors, their licence."""
+
+_UNKNOWN_LICENCE = f"not stated in the file; published checkpoints of this family: {PUBLISHED_LICENCE}"
 
 
 @dataclass(frozen=True)
@@ -62,15 +65,16 @@ def inspect(source: str | Path) -> CheckpointInfo:
     sha256 = file_sha256(path)
     card = _card(path)
     published = BY_SHA256.get(sha256)
-    own = str(card.get("name") or (path.parent.name if path.name == "model.safetensors" else path.stem))
+    stored_as = stored_name(path)
+    licence_by_name = getattr(find(stored_as), "licence", None)
     return CheckpointInfo(
         path=str(path),
-        name=published.title if published else own,
+        name=published.title if published else str(card.get("name") or stored_as),
         format=checkpoint.format,
         family=checkpoint.family,
         bytes=path.stat().st_size,
         sha256=sha256,
-        licence=published.licence if published else _licence(card),
+        licence=published.licence if published else str(card.get("licence") or licence_by_name or _UNKNOWN_LICENCE),
         config=plain(checkpoint.options),
         config_inferred=checkpoint.inferred,
         groups={name: dict(counts) for name, counts in groups.items()},
@@ -85,9 +89,3 @@ def _card(path: Path) -> dict[str, Any]:
     if path.name != "model.safetensors" or not card.is_file():
         return {}
     return read_options(card)
-
-
-def _licence(card: Mapping[str, Any]) -> str:
-    return str(
-        card.get("licence") or f"not stated in the file; published checkpoints of this family: {PUBLISHED_LICENCE}"
-    )

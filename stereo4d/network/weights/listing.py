@@ -7,6 +7,7 @@ from typing import Any
 
 from stereo4d.network.weights.catalogue import CATALOGUE, Published
 from stereo4d.network.weights.names import EMBEDDED, locate, resolve
+from stereo4d.storage import map_arrays
 
 
 def listing() -> list[dict[str, Any]]:
@@ -45,7 +46,7 @@ def _embedded() -> dict[str, Any]:
         "family": "DUSt3R",
         "bytes": size,
         "bytes_are_exact": True,
-        "parameters": size // 4,
+        "parameters": sum(array.size for array in map_arrays(path).values()),
         "resolution": config["img_size"],
         "heads": [f"pointmap {config['head_type']}"],
         "licence": card["licence"],

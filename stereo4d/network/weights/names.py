@@ -108,6 +108,13 @@ def _only_weights(repo: str) -> Path | None:
     return found[0] if len(found) == 1 else None
 
 
+def stored_name(path: Path) -> str:
+    """What a weights file is called where it lies: by its repository, its folder, or itself."""
+    if path.parent.parent.name == "snapshots":  # .../models--OWNER--NAME/snapshots/COMMIT/FILE of the hub's cache
+        return path.parent.parent.parent.name.split("--")[-1]
+    return path.parent.name if path.name == _SAFETENSORS else path.stem
+
+
 def is_weights(name: str) -> bool:
     """Whether a file of a repository holds weights, by its name."""
     return name.endswith((".safetensors", ".pth", ".pt", ".ckpt", ".bin"))
