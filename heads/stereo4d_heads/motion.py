@@ -104,7 +104,7 @@ class MotionHead(TimedHead):
             last_dim=last_dim,
             layer_dims=layer_dims,
         )
-        last = cast(nn.Conv2d, cast(nn.Sequential, self.dpt.head)[-1])
+        last = cast(nn.Conv2d, self.dpt.head[-1])
         for values in (last.weight, cast(Tensor, last.bias)):  # nothing moves at first
             nn.init.zeros_(values[:3])
 
