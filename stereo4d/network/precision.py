@@ -11,20 +11,25 @@ from pathlib import Path
 import torch
 
 from stereo4d.errors import UsageError
+from stereo4d.network.convolution import convolutions, fewer_products_pay
 
-PRECISIONS = ("exact", "auto", "bf16")
+PRECISIONS = ("exact", "auto", "bf16", "fast")
 _NATIVE_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86 names, then Arm's
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
 class Precision:
-    """How a network computes. Heads always run in float32."""
+    """How a network computes."""
 
     reduced: torch.dtype | None = None
     """Format of encoder and decoder; None follows the caller's own autocast, if any."""
     full: bool = False
     """Exact float32: no autocast at all, and no shortened TF32 products in convolutions, which GPUs default to."""
+    convolutions: torch.dtype | None = None
+    """Format of the convolutions in heads, all but the last layer; None is float32, in which all else in heads runs."""
+    fewer_products: bool = False
+    """Convolutions may trade a little rounding for fewer products; see ``network.convolution``."""
 
     @contextmanager
     def backbone(self, device: torch.device) -> Iterator[None]:
@@ -40,13 +45,14 @@ class Precision:
 
     @contextmanager
     def heads(self, device: torch.device) -> Iterator[None]:
-        """For heads: float32, whatever the caller's autocast says."""
+        """For heads: float32, whatever the caller's autocast says, but for convolutions, if these are reduced."""
         cudnn = torch.backends.cudnn
         untouched = {
             name: getattr(cudnn, name) for name in ("enabled", "benchmark", "benchmark_limit", "deterministic")
         }
         exact = cudnn.flags(**untouched, allow_tf32=False) if self.full else nullcontext()
-        with torch.autocast(device.type, enabled=False), exact:
+        ways = convolutions(fewer_products=self.fewer_products, reduced=self.convolutions)
+        with torch.autocast(device.type, enabled=False), exact, ways:
             yield
 
 
@@ -56,6 +62,7 @@ def choose(precision: str, device: torch.device) -> Precision:
     Args:
         precision: ``exact`` is float32; ``bf16`` is bfloat16 whatever it costs; ``auto`` is bfloat16 where the
             processor multiplies it natively, else float32: emulated it is many times slower (benchmarks/precision.py).
+            Heads stay in float32. ``fast`` is ``auto`` with the heads' convolutions in bfloat16 too, where native.
         device: where the network runs.
 
     Raises:
@@ -63,9 +70,12 @@ def choose(precision: str, device: torch.device) -> Precision:
     """
     if precision not in PRECISIONS:
         raise UsageError(f"precision {precision!r}; there are {', '.join(PRECISIONS)}")
-    if precision == "exact" or (precision == "auto" and not has_native_bf16(device)):
-        return Precision(full=precision == "exact")
-    return Precision(reduced=torch.bfloat16)
+    if precision == "exact":
+        return Precision(full=True)
+    reduced = torch.bfloat16 if precision == "bf16" or has_native_bf16(device) else None
+    if precision == "fast" and reduced is not None:
+        return Precision(reduced, convolutions=reduced)
+    return Precision(reduced, fewer_products=fewer_products_pay(device))
 
 
 def resolve_device(name: str) -> torch.device:

@@ -19,6 +19,7 @@ from stereo4d.errors import CheckpointError, PluginError, Stereo4DError
 from stereo4d.network.completion import CompletionConfig, CompletionNetwork
 from stereo4d.network.config import StereoConfig
 from stereo4d.network.precision import choose
+from stereo4d.network.settling import settle
 from stereo4d.network.stereo import StereoNetwork
 from stereo4d.network.weights.checkpoint import Checkpoint, named, read_checkpoint
 from stereo4d.network.weights.described import check_described
@@ -44,7 +45,8 @@ def load_model(
         source: ``"embedded"``, a ``.pth`` or ``.safetensors`` file, or a folder with ``model.safetensors`` and
             ``config.json``.
         device: where it shall run.
-        precision: ``exact`` (float32), ``bf16``, or ``auto`` (bf16 where the processor has it).
+        precision: ``exact`` (float32), ``auto`` (bf16 where the processor has it), ``bf16`` or ``fast``; see
+            ``network.precision.choose``.
         allow: classes that a ``.pth`` file may hold; only for files you trust.
 
     Returns:
@@ -55,8 +57,7 @@ def load_model(
     """
     chosen = choose(precision, torch.device(device))
     network = build(read_checkpoint(source, allow=allow))
-    network.precision = chosen
-    return network.to(device).eval()
+    return settle(network.to(device), chosen).eval()
 
 
 def load_completion(
@@ -71,7 +72,8 @@ def load_completion(
     Args:
         source: as for ``load_model``.
         device: where it shall run.
-        precision: ``exact`` (float32), ``bf16``, or ``auto`` (bf16 where the processor has it).
+        precision: ``exact`` (float32), ``auto`` (bf16 where the processor has it), ``bf16`` or ``fast``; see
+            ``network.precision.choose``.
         allow: classes that a ``.pth`` file may hold; only for files you trust.
 
     Returns:
