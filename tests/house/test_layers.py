@@ -45,6 +45,7 @@ DOORS = {
     "rerun": ("plugins/stereo4d_plugins/viewers/",),
     "pycolmap": ("plugins/stereo4d_plugins/peers/colmap_process.py",),
     "jsonargparse": ("stereo4d/cli/",),
+    "huggingface_hub": ("stereo4d/network/weights/",),
     # choosing looks at a few frames, by optical flow, to tell which predictor suits a clip
     "cv2": ("stereo4d/geometry/pnp.py", "stereo4d/video/choosing.py", "plugins/stereo4d_plugins/"),
 }
