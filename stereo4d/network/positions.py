@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -64,13 +65,13 @@ def cosine_positions(rows: int, columns: int, dim: int) -> Tensor:
     """
     if dim % 4:
         raise UsageError(f"tokens are {dim} channels wide; cosine positions need a multiple of 4: change the width")
-    frequencies = 10000.0 ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
-    y, x = torch.meshgrid(
-        torch.arange(rows, dtype=torch.float64), torch.arange(columns, dtype=torch.float64), indexing="ij"
-    )
-    angles_x, angles_y = x.reshape(-1, 1) * frequencies, y.reshape(-1, 1) * frequencies  # (T, dim / 4)
+    # NumPy's arithmetic: torch's would import its compiler, for seconds, where a network is made without storage
+    frequencies = 10000.0 ** -(np.arange(dim // 4, dtype=np.float64) / (dim // 4))
+    y, x = np.indices((rows, columns), np.float64).reshape(2, -1, 1)
+    angles_x, angles_y = x * frequencies, y * frequencies  # (T, dim / 4)
     # x first: the opposite order of rotary positions
-    return torch.cat([angles_x.sin(), angles_x.cos(), angles_y.sin(), angles_y.cos()], dim=1).float()
+    parts = [np.sin(angles_x), np.cos(angles_x), np.sin(angles_y), np.cos(angles_y)]
+    return torch.as_tensor(np.concatenate(parts, axis=1).astype(np.float32))
 
 
 def resize_positions(embedding: Tensor, grid: tuple[int, int], to: tuple[int, int]) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -358,3 +361,14 @@ def test_pictures_that_cannot_be_completed_are_explained() -> None:
         network.complete(picture(64, 64), picture(64, 64), size=(60, 64))
     with pytest.raises(ShapeError, match="positions are made for 64x64"):
         tiny("cosine").complete(picture(64, 64), picture(64, 64), size=(32, 64))
+
+
+def test_a_network_without_storage_is_made_without_importing_the_compiler() -> None:
+    """Arithmetic on the meta device imports it, which takes seconds at every load."""
+    code = (
+        "import sys; from stereo4d.network.completion import CompletionConfig; "
+        "from stereo4d.network.weights.loading import empty_completion_network; "
+        "empty_completion_network(CompletionConfig.from_json({'enc_depth': 1})); print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
