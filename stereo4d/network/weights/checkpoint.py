@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,7 @@ from stereo4d.network.weights.pickled import read_pickle
 
 _FAMILY_OF_CLASS = {"AsymmetricCroCo3DStereo": "DUSt3R", "AsymmetricMASt3R": "MASt3R", "CroCoNet": "CroCo"}
 _STATE_NAMES = ("model", "state_dict")
+_IN_TRAINING = "network."
 _HEADER_LIMIT = 10_000_000  # bytes; that of the largest published file has 130 000
 
 
@@ -56,15 +58,47 @@ def read_checkpoint(source: str | Path, *, allow: Sequence[type] = ()) -> Checkp
         CheckpointError: it cannot be used; ``UnsafeCheckpointError`` when reading it would have to run code.
     """
     path = resolve(source)
-    try:
-        return _read_safetensors(path) if _is_safetensors(path) else _read_pth(path, allow)
-    except CheckpointError as error:
-        raise named(error, path) from error
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    with _named(path):
+        content = _read(path, allow)
+        tensors, options = content.tensors, content.options
+        # the class that made DUSt3R files makes other heads too
+        family = content.family if content.family in ("MASt3R", "CroCo") else family_of(options or {}, tensors)
+        if options is not None:
+            return Checkpoint(path, content.format, family, check_plain(options), tensors)
+        inferred = infer(without_aliases(tensors), family)
+        return Checkpoint(path, content.format, family, inferred, tensors, inferred=True)
 
 
-def _read_safetensors(path: Path) -> Checkpoint:
+def read_tensors(source: str | Path, *, allow: Sequence[type] = ()) -> dict[str, Tensor]:
+    """The tensors of a weights file by key, aliases dropped, whatever the file says of its network.
+
+    Args:
+        source: see ``resolve``; a checkpoint of training (``.ckpt``) will do as well.
+        allow: see ``read_pickle``.
+
+    Raises:
+        CheckpointError: as ``read_checkpoint``.
+    """
+    path = resolve(source)
+    with _named(path):
+        return without_aliases(_read(path, allow).tensors)
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a file holds: options and family only if it says so."""
+
+    format: str
+    tensors: dict[str, Tensor]
+    options: Mapping[str, Any] | None = None
+    family: str | None = None
+
+
+def _read(path: Path, allow: Sequence[type]) -> _Content:
+    return _read_safetensors(path) if _is_safetensors(path) else _read_pth(path, allow)
+
+
+def _read_safetensors(path: Path) -> _Content:
     config = path.with_name("config.json")
     options = read_options(config) if config.is_file() else None
     _check_header(path)
@@ -72,11 +106,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
         state = load_file(path)
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not a whole safetensors file ({error}); fetch or write it again") from error
-    try:
-        return _described(path, "safetensors", options, state)
-    except CheckpointError as error:
-        lacks = "" if options is not None else "no config.json beside it; "
-        raise CheckpointError(f"{path}: {lacks}{error}") from error
+    return _Content("safetensors", check_tensors(state, path.stat().st_size), options)
 
 
 def _check_header(path: Path) -> None:
@@ -95,29 +125,26 @@ def _check_header(path: Path) -> None:
             raise CheckpointError(f"{path} is not a whole safetensors file: its header is damaged ({error})") from error
 
 
-def _read_pth(path: Path, allow: Sequence[type]) -> Checkpoint:
+def _read_pth(path: Path, allow: Sequence[type]) -> _Content:
     content = read_pickle(path, allow=allow)
     state = next((content[name] for name in _STATE_NAMES if isinstance(content.get(name), Mapping)), content)
     if not all(isinstance(value, Tensor) for value in state.values()):
         found = ", ".join(sorted(name for name in content if isinstance(name, str))[:6]) or "nothing"
         raise CheckpointError(f"{path} has no state dict under 'model' (it holds {found}); not a file of this family")
+    tensors = _of_the_network(check_tensors(state, path.stat().st_size))
     arguments = content.get("args")
     text = getattr(arguments, "model", None) if isinstance(arguments, Namespace) else None
     if isinstance(text, str):
         name, options = parse_constructor(text)
-        return _described(path, "pth", options, state, _FAMILY_OF_CLASS[name])
-    stored = content.get("croco_kwargs")
-    return _described(path, "pth", None if stored is None else check_plain(stored), state)
+        return _Content("pth", tensors, options, _FAMILY_OF_CLASS[name])
+    return _Content("pth", tensors, content.get("croco_kwargs"))
 
 
-def _described(
-    path: Path, kind: str, options: Mapping[str, Any] | None, state: Mapping[str, Tensor], family: str | None = None
-) -> Checkpoint:
-    tensors = check_tensors(state, path.stat().st_size)
-    family = family_of(options or {}, tensors) if family in (None, "DUSt3R") else family
-    if options is not None:
-        return Checkpoint(path, kind, family, check_plain(options), tensors)
-    return Checkpoint(path, kind, family, infer(without_aliases(tensors), family), tensors, inferred=True)
+def _of_the_network(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Checkpoints of training hold the network among what else was trained."""
+    if not any(key.startswith(_IN_TRAINING + "enc_blocks.") for key in tensors):
+        return tensors
+    return {key[len(_IN_TRAINING) :]: value for key, value in tensors.items() if key.startswith(_IN_TRAINING)}
 
 
 def family_of(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
@@ -138,6 +165,16 @@ def family_of(options: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
         return "CroCo"
     shown = ", ".join(sorted(groups)[:6]) or "none"
     raise CheckpointError(f"its keys are of no network of this family (groups: {shown})")
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except CheckpointError as error:
+        raise named(error, path) from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def named(error: CheckpointError, path: Path) -> CheckpointError:

@@ -38,11 +38,15 @@ _NEEDED = frozenset(
 _HARMLESS_PREFIXES = (
     "collections.",
     "datetime.",
+    "jsonargparse.",
+    "lightning.",
     "numpy._core.multiarray.",
     "numpy.core.multiarray.",
     "numpy.dtypes.",
     "omegaconf.",
     "pathlib.",
+    "pytorch_lightning.",
+    "stereo4d.",
     "torch.optim.",
     "typing.",
 )

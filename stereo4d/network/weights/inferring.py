@@ -49,7 +49,8 @@ def infer(state: Mapping[str, Tensor], family: str) -> dict[str, Any]:
         return _backbone(state) | (_completion(state) if family == "CroCo" else _stereo(state))
     except (LookupError, ArithmeticError, ValueError) as error:
         raise CheckpointError(
-            f"it does not say how its network is built, and its tensors do not tell ({error}); add its config.json"
+            f"it does not say how its network is built, and its tensors do not tell ({error}); a config.json beside a "
+            ".safetensors file says it"
         ) from error
 
 
