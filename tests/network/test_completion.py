@@ -15,7 +15,7 @@ from torch import Tensor
 from stereo4d.errors import CheckpointError, ShapeError, UsageError
 from stereo4d.network.completion import CompletionConfig, CompletionNetwork
 from stereo4d.network.completion_loss import CompletionLoss
-from stereo4d.network.patches import draw_mask, patchify, take, unpatchify, visible_places
+from stereo4d.network.patches import draw_mask, patch_statistics, patchify, take, unpatchify, visible_places
 from stereo4d.network.positions import resize_positions
 from stereo4d.network.precision import Precision, choose
 
@@ -172,6 +172,14 @@ def test_the_loss_is_zero_for_the_truth_and_counts_hidden_patches_only() -> None
     assert CompletionLoss(masked=False)(perfect) > 1000
     nothing = completion.__class__(spoilt, torch.zeros_like(completion.hidden), completion.target, (64, 64))
     assert CompletionLoss()(nothing).item() == 0
+
+
+def test_patches_of_one_colour_have_a_deviation_and_a_finite_loss() -> None:
+    mean, deviation = patch_statistics(torch.full((1, 1, 768), 0.25))
+    assert mean.item() == 0.25
+    assert deviation.item() == pytest.approx(1e-3)
+    network = tiny()
+    assert CompletionLoss()(network(torch.zeros(1, 3, 64, 64), images(1))).isfinite()
 
 
 def test_rotary_networks_take_images_of_any_size_and_of_two_sizes() -> None:
