@@ -162,9 +162,8 @@ def run_action(actions: Mapping[str, Command], argv: Sequence[str], prog: str) -
         UsageError: there is no such action, or the arguments do not fit it.
     """
     if not argv or argv[0] in ("-h", "--help"):
-        lines = [
-            f"  {name:<9}{(inspect.getdoc(action) or '').splitlines()[0].rstrip('.')}" for name, action in actions.items()
-        ]
+        first = {name: (inspect.getdoc(action) or "").split("\n")[0].rstrip(".") for name, action in actions.items()}
+        lines = [f"  {name:<9}{text}" for name, text in first.items()]
         more = f"{prog} ACTION --help says more."
         print("\n".join([f"usage: {prog} ACTION ...", "", "actions:", *lines, "", more]))
         return DONE

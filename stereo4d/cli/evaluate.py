@@ -29,7 +29,8 @@ def evaluate(
     Args:
         benchmark: "synthetic": held-out pairs or clips of the synthetic world, always the same ones; "agreement": the
             camera path of a clip of yours beside a peer's.
-        weights: A name, a weights file, a folder with model.safetensors and config.json, or 'classical' for no weights.
+        weights: A name (see: stereo4d weights list), a weights file, a folder with model.safetensors and config.json,
+            or 'classical' for no weights.
         data: The video, folder or glob of images that "agreement" looks at.
         peer: A program to compare with on whole clips, for example 'colmap', which needs the extra of that name.
         pairs: How many synthetic pairs, by default 512; rounded up to batches of 16.

@@ -28,8 +28,9 @@ def pair(
         image0: first image file.
         image1: second image file.
         out: the .npz file to write.
-        weights: 'embedded', an installed predictor such as 'classical', a .pth or .safetensors file, or a folder with
-            model.safetensors and config.json.
+        weights: 'embedded', an installed predictor such as 'classical', a .pth or .safetensors file, published weights
+            by their name once they are here (see: stereo4d weights list), or a folder with model.safetensors and
+            config.json.
         size: long side at which the predictor sees the images, in pixels; by default what it was trained at.
         device: cpu, cuda, or auto.
         precision: exact (float32), bf16, or auto (bf16 where the processor has it).

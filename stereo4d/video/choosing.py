@@ -13,7 +13,9 @@ from stereo4d.video.predictors import is_installed
 from stereo4d.video.sources import Source
 
 CLASSICAL = "classical"
-OFFICIAL = "official weights do better: a DUSt3R or MonST3R file from its authors (non-commercial), with --weights FILE"
+OFFICIAL = (
+    "official weights do better: a DUSt3R or MonST3R file from its authors (non-commercial), see stereo4d weights list"
+)
 """For people: how to get what is best."""
 
 _LOOK_SIZE = 320  # long side of what is looked at, in pixels

@@ -41,7 +41,8 @@ class Options:
 
     weights: str | None = None
     """'classical' (no weights: optical flow and two-view geometry) or another installed predictor, 'embedded', a .pth
-    or .safetensors file, or a folder with model.safetensors and config.json; by default what suits the clip best."""
+    or .safetensors file, a folder with model.safetensors and config.json, or published weights by their name once they
+    are here (see: stereo4d weights list); by default what suits the clip best."""
     device: str = "auto"
     """cpu, cuda, cuda:1 ..., or auto."""
     precision: str = "auto"

@@ -58,8 +58,9 @@ def reconstruct(
     Args:
         source: a video, a folder or glob of images, or a list of images.
         out: the scene folder. An interrupted run in it is taken up again if all settings agree.
-        weights: ``"classical"`` or another installed predictor, ``"embedded"``, a ``.pth`` or ``.safetensors`` file, or
-            a folder with ``model.safetensors``; None takes what suits the clip best, see ``video.choosing``.
+        weights: ``"classical"`` or another installed predictor, ``"embedded"``, a ``.pth`` or ``.safetensors`` file,
+            a folder with ``model.safetensors``, or the name of published weights that are here; None
+            takes what suits the clip best, see ``video.choosing``.
         device: ``auto``, ``cpu``, ``cuda`` ...
         precision: ``auto``, ``bf16`` or ``exact``.
         graph: which frames are paired, for example ``swin-3-noncyclic`` or ``complete``; see ``video.pair_graph``. None

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from stereo4d.network.weights.catalogue import PUBLISHED_LICENCE, find
 from stereo4d.network.weights.converting import convert
 from stereo4d.network.weights.keys import without_aliases
 from stereo4d.storage import read_metadata
+from tests.full_disk import files_up_to
 from tests.golden_numbers import drawn_network, small_config
 from tests.official_files import write_folder, write_pth
 from tests.tiny_weights import write_tiny_weights
@@ -122,9 +121,7 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     (out / "notes.txt").write_text("mine")
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     source = dust3r_from_the_hub(tmp_path)
-    with pytest.raises(
-        OutputError, match=r"has config\.json, model\.safetensors, card\.json already; .*--overwrite"
-    ):
+    with pytest.raises(OutputError, match=r"has config\.json, model\.safetensors, card\.json already; .*--overwrite"):
         convert(source, out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert main(["weights", "convert", str(source), str(out), "--overwrite"]) == 0
@@ -162,18 +159,14 @@ class Evil:
         return (os.mkdir, ("executed",))
 
 
-def test_a_full_disk_leaves_nothing_and_is_said_in_a_line(tmp_path: Path) -> None:
-    limited = (
-        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)); "
-        "sys.argv[0] = 'stereo4d'; runpy.run_module('stereo4d.cli.main', run_name='__main__')"
-    )
+def test_a_full_disk_leaves_nothing_and_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     source, out = dust3r_from_the_hub(tmp_path), tmp_path / "deep" / "out"
-    argv = [sys.executable, "-c", limited, "weights", "convert", str(source), str(out)]
-    full = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert full.returncode == 1
-    assert full.stderr.count("\n") == 1
-    assert f"cannot write {out}" in full.stderr
-    assert os.strerror(errno.EFBIG) in full.stderr
+    with files_up_to(200_000):
+        assert main(["weights", "convert", str(source), str(out)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"cannot write {out}" in error
+    assert os.strerror(errno.EFBIG) in error
     assert list(out.parent.iterdir()) == []
 
 

@@ -62,15 +62,11 @@ def _here(published: Published) -> Path | None:
     path = locate(published)
     if path is None or not path.is_relative_to(HF_HUB_CACHE):
         return path
-    for file in published.files:
-        beside = path.with_name(file.name)
-        if not beside.exists():
-            return None
-        try:
-            check(beside, Expected(file.bytes, file.sha256), said=str(beside))
-        except CheckpointError:
-            return None  # removed, so it is brought again
-    return path
+    whole = all(
+        (beside := path.with_name(file.name)).exists() and not difference(beside, Expected(file.bytes, file.sha256))
+        for file in published.files
+    )
+    return path if whole else None
 
 
 def _from_server(published: Published, folder: Path, progress: Progress) -> Path:
@@ -163,6 +159,8 @@ def _into_cache(published: Published, file: PublishedFile, remote: Remote, progr
     assert published.repo is not None
     folder = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=published.repo, repo_type="model") / "blobs"
     blob = folder / remote.tag
+    if blob.exists() and difference(blob, remote.expected):
+        blob.unlink()  # the name of a blob is its checksum, so this one is damaged
     if not blob.exists():
         download(remote, blob, progress=progress)
     path = Path(hf_hub_download(published.repo, file.name, revision=published.revision))
@@ -189,6 +187,8 @@ def _explained(published: Published) -> Iterator[None]:
         raise CheckpointError(
             f"{place} wants its conditions accepted: do so on its page, then: hf auth login"
         ) from error
+    except errors.LocalEntryNotFoundError as error:  # what the library says of a hub that went away meanwhile
+        raise CheckpointError(f"{place} cannot be reached any more; fetch again to go on, {by_hand}") from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
         raise CheckpointError(
             f"{place} does not have {published.name} any more, or asks for a login: {_reason(error)}"
