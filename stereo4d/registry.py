@@ -41,16 +41,32 @@ def brought_by(group: str, name: str) -> str | None:
     return f"{point.dist.name} {point.dist.version}" if point is not None and point.dist is not None else None
 
 
+def claimed_by(group: str, name: str) -> dict[str, str]:
+    """What packages name so in a group: package -> ``module:Class``; more than one is one too many.
+
+    Args:
+        group: for example ``"stereo4d.heads"``.
+        name: of an entry point.
+    """
+    points = entry_points(group=group, name=name)
+    return {point.dist.name if point.dist else "?": point.value for point in points}
+
+
 def load(group: str, name: str) -> Any:
     """Import what the entry point ``name`` of ``group`` names.
 
     Raises:
-        PluginError: there is no such entry point, or importing it failed.
+        PluginError: there is no such entry point, several packages claim its name, or importing it failed.
     """
     points = installed(group)
     if name not in points:
         known = ", ".join(points) or "none"
         raise PluginError(f"{name!r} is not an installed entry point of {group}; installed: {known}")
+    if len(claims := claimed_by(group, name)) > 1:
+        told = " and ".join(f"{package} ({value})" for package, value in claims.items())
+        raise PluginError(
+            f"the name {name!r} of {group} is taken twice, by {told}: rename one of the entry points, or uninstall one"
+        )
     try:
         return points[name].load()
     except Exception as error:

@@ -75,6 +75,7 @@ class StereoConfig(BackboneConfig):
     """Images are stored landscape, and so are the outputs (training); False: everything is upright (inference)."""
     patch_embed_cls: str = "PatchEmbedDust3R"
     freeze: str = "none"
+    """What does not learn; see ``network.stereo.FROZEN_PARTS``."""
     head_options: Mapping[str, Any] = field(default_factory=dict)
     """Further options of the main head."""
     heads: Mapping[str, HeadChoice] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from torch import Tensor, nn
 
 from stereo4d import registry
-from stereo4d.errors import UsageError
+from stereo4d.errors import PluginError, UsageError
 from stereo4d.network.objective import Objective, PairTruth
 from stereo4d.types import PairPrediction
 
@@ -149,10 +149,10 @@ def build_head(
         offered: further ones, for constructors that have parameters of these names.
 
     Raises:
-        PluginError: there is no such entry point, or it cannot be imported.
-        UsageError: the head has no such option.
+        PluginError: there is no such entry point, it cannot be imported, or it is no head.
+        UsageError: the head has no such option, or cannot be built with them.
     """
-    build = registry.load(GROUP, head_type)
+    build = load_head(head_type)
     taken = inspect.signature(build).parameters
     unknown = sorted(set(options) - set(taken))
     if unknown and not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in taken.values()):
@@ -162,4 +162,32 @@ def build_head(
             f"which has: {known}"
         )
     given = {name: value for name, value in (offered or {}).items() if name in taken}
-    return build(dims, **{**given, **options})
+    try:
+        return build(dims, **{**given, **options})
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"head {head_type!r} ({build.__name__}) cannot be built from {dims} and options {dict(options)}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def load_head(head_type: str) -> type[Head] | type[TimedHead]:
+    """The class that an entry point of group ``stereo4d.heads`` names.
+
+    Raises:
+        PluginError: there is no such entry point, it cannot be imported, or it is no head.
+    """
+    kind = registry.load(GROUP, head_type)
+    if not (isinstance(kind, type) and issubclass(kind, Head | TimedHead)):
+        raise PluginError(
+            f"head {head_type!r} is {kind!r}, which is no head: derive it from stereo4d.network.head.Head, or from "
+            "TimedHead if it takes query times"
+        )
+    if missing := sorted(getattr(kind, "__abstractmethods__", ())):
+        raise PluginError(f"head {head_type!r} ({kind.__name__}) lacks {', '.join(missing)}: define what is missing")
+    if "dims" not in inspect.signature(kind).parameters:
+        raise PluginError(
+            f"head {head_type!r} ({kind.__name__}) takes no dims: write its constructor __init__(self, dims, *, ...); "
+            "the network hands over the backbone's"
+        )
+    return kind

@@ -5,12 +5,13 @@ Mixed batches are stored landscape (DUSt3R, training); every head sees every ima
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-from stereo4d.errors import PluginError, ShapeError
+from stereo4d.errors import PluginError, ShapeError, Stereo4DError
 from stereo4d.network.encoder import Encoded
 from stereo4d.network.head import Head, TimedHead
 
@@ -53,14 +54,37 @@ def _ready(head: Head | TimedHead, times: Tensor | None) -> tuple[RunHead, int]:
         queries = times.shape[1]
 
         def run_timed(tokens: Sequence[Tensor], size: tuple[int, int], places: Tensor) -> dict[str, Tensor]:
-            return _as_declared(head, head(tokens, size, times[places]), (len(places), queries, *size))
+            with _at_work(head, tokens, size):
+                maps = head(tokens, size, times[places])
+            return _as_declared(head, maps, (len(places), queries, *size))
 
         return run_timed, 2
 
     def run(tokens: Sequence[Tensor], size: tuple[int, int], places: Tensor) -> dict[str, Tensor]:
-        return _as_declared(head, head(tokens, size), (len(places), *size))
+        with _at_work(head, tokens, size):
+            maps = head(tokens, size)
+        return _as_declared(head, maps, (len(places), *size))
 
     return run, 1
+
+
+@contextmanager
+def _at_work(head: Head | TimedHead, tokens: Sequence[Tensor], size: tuple[int, int]) -> Iterator[None]:
+    """Whatever goes wrong inside a head, said of the head.
+
+    Raises:
+        PluginError: it failed.
+    """
+    try:
+        yield
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, torch.OutOfMemoryError | Stereo4DError):
+            raise
+        widths = ", ".join(str(entry.shape[-1]) for entry in tokens)
+        raise PluginError(
+            f"head {type(head).__name__} fails on tokens of widths {widths}, images of {size[0]} x {size[1]} pixels: "
+            f"{type(error).__name__}: {error}; its widths must be those of the dims it is built from"
+        ) from error
 
 
 def _as_declared(head: Head | TimedHead, maps: dict[str, Tensor], shape: tuple[int, ...]) -> dict[str, Tensor]:
@@ -69,13 +93,17 @@ def _as_declared(head: Head | TimedHead, maps: dict[str, Tensor], shape: tuple[i
     Raises:
         PluginError: they are not.
     """
+    if not (isinstance(maps, dict) and all(isinstance(value, Tensor) for value in maps.values())):
+        raise PluginError(f"head {type(head).__name__} returned {type(maps).__name__}; it must return tensors by name")
     found = {name: tuple(value.shape) for name, value in maps.items()}
     declared = {output.name: (*shape, *output.shape) for output in head.outputs}
     if found != declared:
         wrong = sorted(name for name in found.keys() | declared.keys() if found.get(name) != declared.get(name))
         said = ", ".join(f"{name} {found.get(name, 'not written')}" for name in wrong)
         should = ", ".join(f"{name} {declared.get(name, 'not at all')}" for name in wrong)
-        raise PluginError(f"head {type(head).__name__} wrote {said}; by its outputs it writes {should}")
+        raise PluginError(
+            f"head {type(head).__name__} wrote {said}; by its outputs it writes {should}: make one follow the other"
+        )
     return maps
 
 

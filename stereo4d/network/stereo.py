@@ -27,12 +27,20 @@ MAIN_MAPS = ("pointmap0", "confidence0", "pointmap1", "confidence1")
 
 __all__ = ["Encoded", "StereoConfig", "StereoNetwork"]
 
-FROZEN_PARTS = {
+BACKBONE = (
+    *("mask_token", "patch_embed", "enc_blocks", "enc_norm"),
+    *("decoder_embed", "dec_blocks", "dec_blocks2", "dec_norm"),
+)
+FROZEN_PARTS: dict[str, tuple[str, ...]] = {
     "none": (),
     "mask": ("mask_token",),
     "encoder": ("mask_token", "patch_embed", "enc_blocks"),
     "encoder_and_decoder": ("mask_token", "patch_embed", "enc_blocks", "dec_blocks", "dec_blocks2"),
+    "backbone": BACKBONE,
+    "all_but_heads_beside": (*BACKBONE, "downstream_head1", "downstream_head2"),
 }
+"""What does not learn, by the name of ``StereoConfig.freeze``; the first four are the published ones, which leave
+``decoder_embed`` and the norms to learn."""
 
 
 class StereoNetwork(nn.Module):
@@ -194,23 +202,23 @@ class StereoNetwork(nn.Module):
         extras = dict(zip(self.heads_beside(times), beside, strict=True))
         return PairPrediction(**main, extras=extras | ({self.downstream_head1.extras_name: maps} if maps else {}))
 
-    def heads_beside(self, times: Tensor | None = None) -> dict[str, tuple[Head | TimedHead, Head | TimedHead]]:
-        """The heads beside the main one, that of view 0 and that of view 1, by name.
-
-        Args:
-            times: query times; without them heads that take times are left out.
-        """
+    def heads_beside(self) -> dict[str, tuple[Head | TimedHead, Head | TimedHead]]:
+        """The heads beside the main one, that of view 0 and that of view 1, by name."""
         found = {}
         for name, choice in self.config.heads.items():
             heads = tuple(getattr(self, attribute) for attribute in _attributes(name, choice))
-            if times is not None or not isinstance(heads[0], TimedHead):
-                found[name] = (heads[0], heads[-1])
+            found[name] = (heads[0], heads[-1])
         return found
+
+    @property
+    def takes_times(self) -> bool:
+        """Whether it has a head that takes query times."""
+        return any(isinstance(first, TimedHead) for first, _ in self.heads_beside().values())
 
     def _check_times(self, times: Tensor | None, pairs: int) -> None:
         if times is None:
             return
-        if not any(isinstance(first, TimedHead) for first, _ in self.heads_beside(times).values()):
+        if not self.takes_times:
             raise UsageError("query times were given, but this network has no head that takes them (motion)")
         if times.ndim != 2 or len(times) != pairs:
             raise ShapeError(f"query times {tuple(times.shape)} must be (pairs, times), here ({pairs}, times)")
@@ -238,10 +246,19 @@ class StereoNetwork(nn.Module):
         return head
 
     def _build_beside(self) -> None:
+        main = self.downstream_head1
+        further = {output.name for output in main.outputs} - {"pointmap", "confidence"}
         for name, choice in self.config.heads.items():
+            if further and name == main.extras_name:
+                raise UsageError(
+                    f"the name {name!r} of a head is taken: the main head {self.config.head_type!r} writes "
+                    f"{', '.join(sorted(further))} under it; choose another name"
+                )
             for attribute in _attributes(name, choice):
                 if not name.isidentifier() or hasattr(self, attribute):
-                    raise UsageError(f"a head cannot be named {name!r}: choose another name, of letters and digits")
+                    raise UsageError(
+                        f"a head cannot be named {name!r}: it is taken, or not of letters and digits; choose another name"
+                    )
                 setattr(self, attribute, build_head(choice.head_type, self.dims, choice.options))
 
     def _freeze(self, mode: str) -> None:
