@@ -196,10 +196,10 @@ class StereoNetwork(nn.Module):
             lists = [[entry.float() for entry in tokens] for tokens in (tokens0, tokens1)]
             maps, *beside = [
                 maps_of_views(heads, lists, views, times, landscape_only=self.config.landscape_only)
-                for heads in ((self.downstream_head1, self.downstream_head2), *self.heads_beside(times).values())
+                for heads in ((self.downstream_head1, self.downstream_head2), *self.heads_asked(times).values())
             ]
         main = {name: maps.pop(name) for name in MAIN_MAPS}
-        extras = dict(zip(self.heads_beside(times), beside, strict=True))
+        extras = dict(zip(self.heads_asked(times), beside, strict=True))
         return PairPrediction(**main, extras=extras | ({self.downstream_head1.extras_name: maps} if maps else {}))
 
     def heads_beside(self) -> dict[str, tuple[Head | TimedHead, Head | TimedHead]]:
@@ -209,6 +209,11 @@ class StereoNetwork(nn.Module):
             heads = tuple(getattr(self, attribute) for attribute in _attributes(name, choice))
             found[name] = (heads[0], heads[-1])
         return found
+
+    def heads_asked(self, times: Tensor | None) -> dict[str, tuple[Head | TimedHead, Head | TimedHead]]:
+        """Those of ``heads_beside`` that run; heads that take query times are left out where there are none."""
+        every = self.heads_beside()
+        return every if times is not None else {k: v for k, v in every.items() if not isinstance(v[0], TimedHead)}
 
     @property
     def takes_times(self) -> bool:

@@ -14,7 +14,6 @@ from torch import Tensor
 from stereo4d.data.synthetic.pairs import PairBatch
 from stereo4d.errors import UsageError
 from stereo4d.evaluation.metrics import depth_errors
-from stereo4d.network.head import TimedHead
 from stereo4d.network.objective import LossValue, Objective
 from stereo4d.network.stereo import Encoded, StereoConfig, StereoNetwork
 from stereo4d.network.weights import start_from as start_from_weights
@@ -85,7 +84,9 @@ class PairModule(L.LightningModule):
         """Loss, depth error and view 1's pointmap error of held-out pairs."""
         prediction, truth, _ = self._both_orders(batch)
         self._log("val", self._loss(prediction, truth), len(batch.image0))
-        for name, heads in self.network.heads_beside(self._asked(truth)).items():
+        for name, heads in self.network.heads_beside().items():
+            if name not in prediction.extras:
+                continue
             for figure, values in heads[0].measure(name, prediction, truth).items():
                 if not values.isnan().all():
                     self.log(f"val/{name}_{figure}", values.nanmean(), batch_size=int((~values.isnan()).sum()))
@@ -135,11 +136,10 @@ class PairModule(L.LightningModule):
 
     def _asked(self, truth: PairBatch) -> Tensor | None:
         """The query times, if the data have any and a head takes them."""
-        takes = any(isinstance(first, TimedHead) for first, _ in self.network.heads_beside(truth.times).values())
-        return truth.times if takes and truth.times.shape[1] else None
+        return truth.times if self.network.takes_times and truth.times.shape[1] else None
 
     def _objectives_beside(self, given: dict[str, Objective]) -> dict[str, Objective]:
-        known = {name: heads[0] for name, heads in self.network.heads_beside(torch.empty(0)).items()}
+        known = {name: heads[0] for name, heads in self.network.heads_beside().items()}
         if unknown := sorted(set(given) - set(known)):
             raise UsageError(
                 f"head_objectives {', '.join(unknown)}: the network has {', '.join(known) or 'none'} beside"
