@@ -8,7 +8,7 @@ as coarsely (benchmarks/network.py measures both). GPU libraries choose between 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 
 import torch
@@ -42,10 +42,10 @@ def convolutions(*, fewer_products: bool = False, reduced: torch.dtype | None = 
         _reduced.reset(format_before)
 
 
-def reduced_convolutions(device: torch.device) -> torch.autocast:
-    """Autocast in the format that ``convolutions`` names; none if it names none."""
+def reduced_convolutions(device: torch.device) -> AbstractContextManager[object]:
+    """Autocast in the format that ``convolutions`` names; the caller's way if it names none."""
     reduced = _reduced.get()
-    return torch.autocast(device.type, reduced, enabled=reduced is not None)
+    return nullcontext() if reduced is None else torch.autocast(device.type, reduced)
 
 
 def image_by_image(work: Callable[..., Tensor], batches: Sequence[Tensor]) -> Tensor:
