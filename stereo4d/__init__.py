@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stereo4d.downstream.matching import match_pair as match_pair
     from stereo4d.errors import Stereo4DError as Stereo4DError
     from stereo4d.network.stereo import StereoNetwork as StereoNetwork
     from stereo4d.network.weights import load_completion as load_completion
@@ -34,6 +35,7 @@ _HOME = {
     "align_stored": "stereo4d.video.realign",
     "load_completion": "stereo4d.network.weights",
     "load_model": "stereo4d.network.weights",
+    "match_pair": "stereo4d.downstream.matching",
     "reconstruct": "stereo4d.video.pipeline",
 }
 
@@ -50,6 +52,7 @@ __all__ = [
     "align_stored",
     "load_completion",
     "load_model",
+    "match_pair",
     "reconstruct",
 ]
 
