@@ -13,12 +13,19 @@ from torch import Tensor
 from stereo4d.errors import CheckpointError
 
 _KEY_LIMIT = 256
+_NAME = re.compile(r"(downstream_head\d\.dpt\.scratch\.)layer(\d)_rn\.weight$")
 _ALIAS = re.compile(r"\.scratch\.layer_rn\.(\d)\.")
 
 
 def group_of(key: str) -> str:
     """The part of the network that a key belongs to, like ``enc_blocks``."""
     return key.split(".")[0]
+
+
+def name_aliases(state: Iterable[str]) -> dict[str, str]:
+    """The second names that published files give to tensors, to the names they are stored under."""
+    named = {key: _NAME.match(key) for key in state}
+    return {f"{found[1]}layer_rn.{int(found[2]) - 1}.weight": key for key, found in named.items() if found}
 
 
 def check_tensors(state: Mapping[Any, Tensor], file_size: int) -> dict[str, Tensor]:
