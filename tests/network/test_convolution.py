@@ -13,6 +13,7 @@ from stereo4d.network.head import BackboneDims
 from stereo4d.network.precision import Precision, choose
 from stereo4d.network.settling import settle
 from stereo4d.network.stereo import StereoNetwork
+from stereo4d.network.weights import empty_network
 from tests.golden_numbers import drawn_network, small_config
 
 CPU = torch.device("cpu")
@@ -118,3 +119,12 @@ def test_fast_reduces_convolutions_only_where_bfloat16_is_native(monkeypatch: py
     assert choose("auto", CPU).convolutions is None
     monkeypatch.setattr("stereo4d.network.precision.has_native_bf16", lambda device: False)
     assert choose("fast", CPU) == replace(choose("auto", CPU), reduced=None)
+
+
+def test_a_network_without_storage_runs_so_that_its_work_can_be_counted() -> None:
+    model = empty_network(small_config("dpt"))
+    with torch.inference_mode(), torch.device("meta"):
+        for precision in (Precision(), Precision(full=True), Precision(fewer_products=True)):
+            with precision.heads(torch.device("cpu")):
+                tokens = [torch.empty(1, 24, 64)] + [torch.empty(1, 24, 48)] * 12
+                assert model.downstream_head1(tokens, (64, 96))["pointmap"].shape == (1, 64, 96, 3)
