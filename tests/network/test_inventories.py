@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ import torch
 from safetensors import safe_open
 
 from stereo4d.errors import CheckpointError
-from stereo4d.network.config import HeadChoice
-from stereo4d.network.weights import load_model
+from stereo4d.network.config import HeadChoice, StereoConfig
+from stereo4d.network.weights import empty_network, load_model
+from stereo4d.network.weights.inferring import infer
 from stereo4d.network.weights.keys import name_aliases
 from stereo4d.network.weights.publishing import published_config, save_published
 from tests.golden_numbers import GOLDEN, drawn_network, small_config
@@ -43,6 +45,41 @@ def test_a_published_network_has_exactly_the_published_keys(name: str) -> None:
     assert sum(value.numel() for value in state.values()) == published["num_unique_parameters"]
     twice = sum(state[key].numel() for key in aliases.values())
     assert published["num_unique_parameters"] + twice == published["num_elements_in_state_dict"]
+
+
+@EVERY
+def test_the_tensors_alone_tell_the_published_options(name: str) -> None:
+    config = CONFIGS[name]
+    family = "DUSt3R" if isinstance(config, StereoConfig) else "CroCo"
+    told = type(config).from_json(infer(empty(name).state_dict(), family)).to_json()
+    free = {"img_size", "landscape_only", "patch_embed_cls", "freeze"}  # no tensor shows them
+    assert {key: value for key, value in told.items() if key not in free} == {
+        key: value for key, value in config.to_json().items() if key not in free
+    }
+
+
+def test_the_unofficial_dynadust3r_layout_is_a_dust3r_and_two_motion_heads() -> None:
+    name = "DUSt3R_ViTLarge_BaseDecoder_512_dpt"
+    config = replace(CONFIGS[name], heads={"motion": HeadChoice("motion", {"embed_dim": 256})})
+    state = empty_network(config).state_dict()
+    shapes = {key: list(value.shape) for key, value in state.items()}
+    expected = {key: shape for key, shape in inventory(name)["shapes"].items() if ".layer_rn." not in key}
+    for view in (1, 2):
+        place = f"downstream_head{view}."
+        expected |= {
+            f"motion_head{view}.{key.removeprefix(place)}": shape
+            for key, shape in tuple(expected.items())
+            if key.startswith(place)
+        }
+        for level in range(4):
+            layer = f"motion_head{view}.dpt.linear_projections.{level}"
+            expected |= {f"{layer}.{i}.weight": [256, 256] for i in (0, 2)} | {
+                f"{layer}.{i}.bias": [256] for i in (0, 2)
+            }
+    assert shapes == expected
+    told = StereoConfig.from_json(infer(state, "DynaDUSt3R"))
+    assert told.heads == config.heads
+    assert told.upright() == replace(told, landscape_only=False)
 
 
 @pytest.mark.parametrize("name", SIZES)
