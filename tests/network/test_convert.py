@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def dynadust3r(folder: Path) -> Path:
     """As the unofficial file: tensors under state_dict, nothing about the network."""
     heads = {"motion": HeadChoice("motion", {"embed_dim": 16, **NARROW})}
     backbone = {"enc_embed_dim": 128, "enc_num_heads": 2, "dec_embed_dim": 64, "dec_num_heads": 1}
-    network = drawn_network(small_config("dpt", head_options=NARROW, heads=heads, **backbone))
+    network = drawn_network(replace(small_config("dpt", head_options=NARROW, heads=heads), **backbone))
     torch.save({"iteration": 7, "state_dict": network.state_dict()}, folder / "best_loss.pth")
     return folder / "best_loss.pth"
 
@@ -81,7 +82,7 @@ def test_every_family_keeps_its_numbers_and_its_network(write: Callable[[Path], 
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[key], value) for key, value in wanted.items())
     make = build_completion if after.family == "CroCo" else build
-    assert make(after).config == make(before).config
+    assert make(after).config.to_json() == make(before).config.to_json()
     assert read_metadata(path) == {"format": "pt"}
     json.loads(path.with_name("config.json").read_text(), parse_constant=pytest.fail)  # strict JSON
 

@@ -269,7 +269,10 @@ def test_what_the_hub_refuses_is_said_in_a_line(
 def test_without_a_network_the_way_by_hand_is_told(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        nobody = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", nobody + "/{repo_id}/resolve/{revision}/{filename}"
+        )
         with pytest.raises(CheckpointError, match=r"cannot be reached: .*refused.*folder that STEREO4D_WEIGHTS names"):
             fetch(NAME, accept_licence=True)
 

@@ -97,10 +97,10 @@ def _files(published: Published) -> tuple[PublishedFile, ...]:
     """Files to fetch, the weights last; where nobody wrote down their names, the repository is asked."""
     if published.files:
         return published.files
-    from huggingface_hub import list_repo_files
+    from huggingface_hub import HfApi
 
     assert published.repo is not None
-    names = list_repo_files(published.repo, revision=published.revision)
+    names = HfApi().list_repo_files(published.repo, revision=published.revision)
     weights = [name for name in names if is_weights(name)]
     if len(weights) != 1:
         found = ", ".join(sorted(weights)[:6]) or "none"
