@@ -22,7 +22,7 @@ def settle(network: StereoNetwork, precision: Precision) -> StereoNetwork:
     for part in network.children():
         if isinstance(part, (Head, TimedHead)):
             if not precision.fewer_products:  # NNPACK reads kernels as they are; all others, channels last
-                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                part.to(memory_format=torch.channels_last)
         elif precision.reduced is not None:
             _round_products(part, precision.reduced)
     return network
