@@ -25,7 +25,12 @@ MAY = {
     # plan and job read image sizes through the transforms that keep intrinsics right
     "video": {"network", "alignment", "geometry", "data"},
     "downstream": {"geometry"},
-    "cli": {"network", "data", "geometry", "evaluation", "training", "alignment", "video", "downstream"},
+    # a head is tried in everything that it will have to do with
+    "head_checks": {"network", "data", "geometry", "video"},
+    "cli": {
+        *("network", "data", "geometry", "evaluation", "training", "alignment", "video", "downstream"),
+        "head_checks",
+    },
 }
 BASE_MAY = {
     "errors": set(),
