@@ -92,7 +92,6 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines() or [type(error).__name__]
     # PyTorch wraps what its reader says in advice that does not apply here
-    said = next((line for line in lines if "WeightsUnpickler error:" in line), lines[0])
-    return said.rpartition("WeightsUnpickler error:")[2].strip()
+    said = str(error).rpartition("WeightsUnpickler error:")[2].strip()
+    return (said.splitlines() or [type(error).__name__])[0]
