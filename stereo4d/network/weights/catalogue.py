@@ -106,7 +106,7 @@ def _dust3r(name: str, kind: str, size: int, parameters: int, heads: tuple[str, 
     )
 
 
-def _croco(name: str, title: str, official: str, parameters: int, *also: str) -> Published:
+def _croco(name: str, title: str, official: str, parameters: int) -> Published:
     url = f"{VENDOR}/CroCo/{official}.pth"
     return Published(
         name=name,
@@ -118,7 +118,6 @@ def _croco(name: str, title: str, official: str, parameters: int, *also: str) ->
         heads=_COMPLETION,
         url=url,
         files=(PublishedFile(f"{official}.pth"),),
-        also=also,
     )
 
 
@@ -178,7 +177,7 @@ CATALOGUE: tuple[Published, ...] = (
     _croco("croco-v1", "CroCo v1 base, small decoder, cosine positions", "CroCo", 120_076_288),
     _croco("croco-v2-base-small", "CroCo v2 base, small decoder", "CroCo_V2_ViTBase_SmallDecoder", 120_076_288),
     _croco("croco-v2-base", "CroCo v2 base, base decoder", "CroCo_V2_ViTBase_BaseDecoder", 200_269_824),
-    _croco("croco-v2-large", "CroCo v2 large, base decoder", "CroCo_V2_ViTLarge_BaseDecoder", 417_918_720, "croco"),
+    _croco("croco-v2-large", "CroCo v2 large, base decoder", "CroCo_V2_ViTLarge_BaseDecoder", 417_918_720),
     Published(
         name="dynadust3r-unofficial",
         title="DynaDUSt3R by a third party, trained on Stereo4D",
