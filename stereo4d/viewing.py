@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stereo4d import registry
-from stereo4d.errors import PluginError, UsageError
+from stereo4d.errors import InputError, PluginError, UsageError
 from stereo4d.types import Scene
 
 if TYPE_CHECKING:
@@ -60,6 +60,18 @@ class Viewer(ABC):
             OutputError: the file cannot be written.
         """
         raise UsageError(f"{type(self).__name__} shows scenes only, so {path} cannot be written; take another viewer")
+
+    def check(self, path: Path) -> None:
+        """See that a written file is whole, as far as this viewer can tell; by default, that there is something in it.
+
+        Args:
+            path: a file that ``write`` or ``write_alignment`` made.
+
+        Raises:
+            InputError: it is not.
+        """
+        if not path.is_file() or not path.stat().st_size:
+            raise InputError(f"{path} is not there, or empty; write it again")
 
     def show(self, path: Path, *, web: bool = False) -> int:
         """Open a written file for a person to look at, wait until they close it, and return an exit code.

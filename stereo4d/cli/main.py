@@ -27,6 +27,7 @@ COMMANDS = {
     "synthesize": ("stereo4d.cli.synthesize", "a dynamic clip with exact ground truth"),
     "evaluate": ("stereo4d.cli.evaluate", "measure weights on held-out data with truth"),
     "weights": ("stereo4d.cli.weights", "what is published and what is here: list, show, fetch, convert"),
+    "check-head": ("stereo4d.cli.check_head", "what a new head must hold to, tried"),
     "doctor": ("stereo4d.cli.doctor", "what this machine can run, and what is missing"),
 }
 """Command -> (module, one line of help). The module is imported only when its command is run."""
@@ -85,7 +86,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         return module.main(list(arguments)) or DONE
     if (actions := getattr(module, "ACTIONS", None)) is not None:
         return run_action(actions, rest, prog=f"stereo4d {name}")
-    return run_command(getattr(module, name), rest, prog=f"stereo4d {name}")
+    return run_command(getattr(module, name.replace("-", "_")), rest, prog=f"stereo4d {name}")
 
 
 def help_text() -> str:

@@ -51,21 +51,36 @@ def _ready(head: Head | TimedHead, times: Tensor | None) -> tuple[RunHead, int]:
     """A head as ``run_upright`` takes it, and the axis of H in its maps."""
     if isinstance(head, TimedHead):
         assert times is not None, "heads that take times are left out where there are none"
-        queries = times.shape[1]
 
         def run_timed(tokens: Sequence[Tensor], size: tuple[int, int], places: Tensor) -> dict[str, Tensor]:
-            with _at_work(head, tokens, size):
-                maps = head(tokens, size, times[places])
-            return _as_declared(head, maps, (len(places), queries, *size))
+            return maps_of_head(head, tokens, size, times[places])
 
         return run_timed, 2
 
     def run(tokens: Sequence[Tensor], size: tuple[int, int], places: Tensor) -> dict[str, Tensor]:
-        with _at_work(head, tokens, size):
-            maps = head(tokens, size)
-        return _as_declared(head, maps, (len(places), *size))
+        return maps_of_head(head, tokens, size)
 
     return run, 1
+
+
+def maps_of_head(
+    head: Head | TimedHead, tokens: Sequence[Tensor], size: tuple[int, int], times: Tensor | None = None
+) -> dict[str, Tensor]:
+    """The maps of images as they stand, as the head declares them.
+
+    Args:
+        head: at work on one view.
+        tokens: entries (B, T, C).
+        size: (H, W) in pixels.
+        times: (B, Q), for heads that take them.
+
+    Raises:
+        PluginError: the head fails, or does not write what it declares.
+    """
+    with _at_work(head, tokens, size):
+        maps = head(tokens, size) if times is None else head(tokens, size, times)
+    queries = () if times is None else (times.shape[1],)
+    return _as_declared(head, maps, (len(tokens[0]), *queries, *size))
 
 
 @contextmanager

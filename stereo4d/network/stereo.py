@@ -262,7 +262,7 @@ class StereoNetwork(nn.Module):
             for attribute in _attributes(name, choice):
                 if not name.isidentifier() or hasattr(self, attribute):
                     raise UsageError(
-                        f"a head cannot be named {name!r}: it is taken, or not of letters and digits; choose another name"
+                        f"a head cannot be named {name!r}: taken, or not of letters and digits; choose another name"
                     )
                 setattr(self, attribute, build_head(choice.head_type, self.dims, choice.options))
 

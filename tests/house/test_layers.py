@@ -11,7 +11,7 @@ SOURCES = sorted(
     for room in ("stereo4d", "heads/stereo4d_heads", "plugins/stereo4d_plugins")
     for path in (ROOT / room).rglob("*.py")
 )
-BASE = {"errors", "registry", "storage", "types", "motion", "progress", "scene_files", "viewing"}
+BASE = {"errors", "registry", "storage", "types", "motion", "progress", "scene_files", "scene_motion", "scene_tracks", "viewing"}
 """Single modules that every room may use; among themselves they are ordered by ``BASE_MAY``."""
 MAY = {
     "geometry": set(),
@@ -38,7 +38,9 @@ BASE_MAY = {
     "storage": {"errors"},
     "progress": set(),
     "motion": {"errors"},
-    "types": {"errors", "scene_files", "viewing"},
+    "types": {"errors", "scene_files", "scene_motion", "scene_tracks", "viewing"},
+    "scene_motion": {"errors", "scene_tracks", "types"},
+    "scene_tracks": {"errors", "types"},
     "scene_files": {"errors", "storage", "types"},
     "viewing": {"errors", "registry", "types"},
 }

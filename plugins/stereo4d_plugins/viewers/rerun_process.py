@@ -62,6 +62,20 @@ def check_recording(path: Path) -> None:
         raise InputError(f"{path} is not a Rerun recording; stereo4d reconstruct and Scene.to_rerun write them")
 
 
+def verify_recording(path: Path) -> None:
+    """Have Rerun itself read a recording from end to end.
+
+    Raises:
+        InputError: it finds a fault.
+    """
+    check_recording(path)
+    command = [str(executable()), "rrd", "verify", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
+    if done.returncode:
+        reason = " ".join(done.stderr.split()[-40:]) or "no reason given"
+        raise InputError(f"{path} is damaged ({reason}); write it again")
+
+
 def open_window(path: Path) -> int:
     """Show a recording in a window until it is closed; returns the viewer's exit code.
 

@@ -18,6 +18,8 @@ from stereo4d_plugins.viewers.clouds import Cloud, frame_cloud, static_cloud, tr
 from stereo4d_plugins.viewers.rerun_alignment import write_alignment
 from stereo4d_plugins.viewers.rerun_file import recording_file
 from stereo4d_plugins.viewers.rerun_look import PATH_COLOR, Look, blueprint
+from stereo4d_plugins.viewers.rerun_maps import log_maps, shown_maps
+from stereo4d_plugins.viewers.rerun_motion import Trails, log_arrows, log_between
 
 if TYPE_CHECKING:
     from stereo4d.alignment.watching import AlignmentStep
@@ -47,21 +49,34 @@ class RerunViewer(Viewer):
 
         Entities: ``world/points/static`` (once), ``world/points/dynamic`` (what moves, or ``world/points/frame``, all
         that the frame sees, when the scene does not know what moves), ``world/camera`` with ``image/rgb`` and
-        ``image/depth``, ``world/camera_path``, ``confidence``. Timelines: ``frame`` (index in the input), ``time``.
+        ``image/depth``, ``world/camera_path``, ``confidence``; of heads ``image/maps/HEAD/OUTPUT``; of motion
+        ``world/motion/arrows`` and ``world/motion/trails``. Timelines: ``frame`` (index in the input), ``time``; points
+        at times between frames are on the latter only.
         """
         look = Look.of(scene)
         cloud = static_cloud(scene, look.confidence_floor, limit=self.static_points)
-        with recording_file(path, blueprint(scene, cloud, look)) as recording:
+        maps = shown_maps(scene)
+        trails = None if scene.motion_samples is None else Trails(scene, look)
+        with recording_file(path, blueprint(scene, cloud, look, maps)) as recording:
             _log_static(recording, scene, cloud)
             for frame in range(len(scene)):
                 recording.set_time("frame", sequence=int(scene.frame_indices[frame]))
                 recording.set_time("time", duration=float(scene.times[frame]))
                 self._log_frame(recording, scene, frame, look)
+                log_maps(recording, scene, frame, maps)
+                if trails is not None:
+                    log_arrows(recording, scene, frame, look)
+                    trails.log(recording, frame)
+                    log_between(recording, scene, frame, look)
         return path
 
     def write_alignment(self, steps: Sequence[AlignmentStep], path: Path, *, rgb: np.ndarray | None = None) -> Path:
         """Write the recording; see ``Viewer.write_alignment`` and ``rerun_alignment.write_alignment``."""
         return write_alignment(steps, path, rgb=rgb)
+
+    def check(self, path: Path) -> None:
+        """Have Rerun itself read a recording from end to end; see ``Viewer.check``."""
+        rerun_process.verify_recording(path)
 
     def show(self, path: Path, *, web: bool = False) -> int:
         """Open a recording; see ``Viewer.show``."""
