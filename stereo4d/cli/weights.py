@@ -154,7 +154,7 @@ def describe(info: CheckpointInfo) -> list[str]:
         "part of the network     keys   parameters",
     ]
     lines += [f"  {name:<20} {count['keys']:>6} {count['parameters']:>12,}" for name, count in info.groups.items()]
-    lines += ["", "config as stored"]
+    lines += ["", "config as its tensors tell; the file does not say" if info.config_inferred else "config as stored"]
     lines += [f"  {name:<20} {value}" for name, value in info.config.items()]
     if info.card:
         lines += ["", "card"]
