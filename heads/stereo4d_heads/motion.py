@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from stereo4d.errors import UsageError
 from stereo4d.geometry.scene_flow import motion_errors, pair_scale
+from stereo4d.motion import DisplacementField
 from stereo4d.network.head import BackboneDims, Output, TimedHead
 from stereo4d.network.objective import MotionTruth
 from stereo4d.types import PairPrediction
@@ -119,6 +120,14 @@ class MotionHead(TimedHead):
             "displacement": points_from_raw(raw[..., :3], self.motion_mode),
             "confidence": confidence_from_raw(raw[..., 3], self.conf_mode),
         }
+
+    def motion_field(
+        self, maps: Mapping[str, Tensor], points: Tensor, own_time: float, times: Tensor | None
+    ) -> DisplacementField | None:
+        """The predicted displacements, linear between the query times; see the contract."""
+        if times is None:
+            return None
+        return DisplacementField(points, own_time, times, maps["displacement"], maps["confidence"])
 
     def starting_values(self, main: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The pointmap's DPT, silenced: nothing moves, whatever the time (DynaDUSt3R, Jin et al. 2025, section 4).

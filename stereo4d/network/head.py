@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from stereo4d import registry
 from stereo4d.errors import PluginError, UsageError
+from stereo4d.motion import MotionField
 from stereo4d.network.objective import Objective, PairTruth
 from stereo4d.types import PairPrediction
 
@@ -87,6 +88,19 @@ class AnyHead(nn.Module, ABC):
             Values by the names of its own parameters; what is not among them starts fresh. By default none is.
         """
         return {}
+
+    def motion_field(
+        self, maps: Mapping[str, Tensor], points: Tensor, own_time: float, times: Tensor | None
+    ) -> MotionField | None:
+        """What its maps say about how the points of one view move; None, as by default, when nothing.
+
+        Args:
+            maps: what it wrote for the view, by the names of its outputs.
+            points: (B, H, W, 3) of the view's pixels at the view's own time, in view 0's camera.
+            own_time: 0 for view 0, 1 for view 1.
+            times: (B, Q) query times that the maps are at; None for a head that takes none.
+        """
+        return None
 
     def measure(self, name: str, prediction: PairPrediction, truth: PairTruth) -> dict[str, Tensor]:
         """Figures of a validation batch by name, each a scalar or (B,) with NaN where a pair has none; none by default.
