@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +10,12 @@ import rerun.blueprint as rrb
 
 from stereo4d.types import Scene
 from stereo4d_plugins.viewers.clouds import Cloud, confidence_floor
+from stereo4d_plugins.viewers.rerun_maps import ShownMap
 
 BACKGROUND = (18, 20, 28)
 PATH_COLOR = (255, 170, 40)
+HIDDEN = ("- /world/camera/image/depth", "- /world/camera/image/maps/**")
+"""What would lie in 3D on top of the camera's picture."""
 HALF_VIEW = (0.55, 0.47)  # tangents of half the 3D view's angles, across and upward, less a margin
 
 
@@ -52,14 +56,17 @@ class Look:
         return "dynamic" if self.knows_motion else "frame"
 
 
-def blueprint(scene: Scene, cloud: Cloud, look: Look) -> rrb.Blueprint:
-    """The window: the cloud on the left; RGB, depth and confidence on the right; the camera's path from above."""
+def blueprint(scene: Scene, cloud: Cloud, look: Look, maps: Sequence[ShownMap] = ()) -> rrb.Blueprint:
+    """The window: the cloud on the left; RGB, depth and confidence on the right; the camera's path from above.
+
+    Maps of further heads have a place of their own below, one behind the other, where there are any.
+    """
     space = rrb.Spatial3DView(
         origin="/world",
         name="4D",
         background=list(BACKGROUND),
         line_grid=False,
-        contents=["+ /world/**", "- /world/camera/image/depth"],
+        contents=["+ /world/**", *HIDDEN],
         eye_controls=_eye_behind_first_camera(scene, cloud, look),
     )
     path = rrb.Spatial3DView(
@@ -67,15 +74,19 @@ def blueprint(scene: Scene, cloud: Cloud, look: Look) -> rrb.Blueprint:
         name="Camera path",
         background=list(BACKGROUND),
         line_grid=False,
-        contents=["+ /world/camera/**", "+ /world/camera_path", "- /world/camera/image/depth"],
+        contents=["+ /world/camera/**", "+ /world/camera_path", *HIDDEN],
         eye_controls=_eye_above_path(scene, look),
     )
     image = "/world/camera/image"
+    beside = [
+        rrb.Spatial2DView(origin=image, name=shown.name, contents=[f"+ $origin/{shown.entity}"]) for shown in maps
+    ]
     images = rrb.Vertical(
         rrb.Spatial2DView(origin=image, name="RGB", contents=["+ $origin/rgb"]),
         rrb.Spatial2DView(origin=image, name="Depth", contents=["+ $origin/depth"]),
         rrb.Spatial2DView(origin="/confidence", name="Confidence"),
         path,
+        *([rrb.Tabs(*beside, name="Heads")] if beside else []),
     )
     panel = rrb.TimePanel(state="collapsed", timeline="frame", fps=_frames_per_second(scene), play_state="paused")
     return rrb.Blueprint(rrb.Horizontal(space, images, column_shares=[3, 1]), panel, collapse_panels=True)
