@@ -2,8 +2,8 @@
 
 A command is a function. Parameters before ``*`` are positional arguments, keyword-only parameters are options:
 ``*, max_frames: int | None = None`` becomes ``--max-frames``. A keyword-only parameter without a default is a required
-option, a ``bool`` that is False by default is a flag, ``list[...]`` takes one value or more. Help texts come from the
-docstring.
+option, a ``bool`` that is False by default is a flag, ``list[...]`` takes one value or more, and none at all
+where it has a default. Help texts come from the docstring.
 
 Options that several commands share are a dataclass: a keyword-only parameter whose type is one stands for its fields,
 each an option of its own (``options: Options`` has ``weights``, so there is ``--weights``), whose help texts come from
@@ -44,7 +44,7 @@ class Argument:
     """Its help."""
     positional: bool = False
     several: bool = False
-    """Whether it takes one value or more."""
+    """Whether it takes one value or more; with a default, also none."""
 
     @property
     def required(self) -> bool:
@@ -60,7 +60,8 @@ class Argument:
         """Make a parser take it."""
         settings: dict[str, Any] = {"help": self.text.replace("%", "%%"), "type": self.hint}
         if self.several:
-            settings |= {"nargs": "+", "type": (get_args(self.hint) or (self.hint,))[0]}
+            kind = next((kind for kind in (self.hint, *get_args(self.hint)) if get_origin(kind) is list), None)
+            settings |= {"nargs": "+" if self.required else "*", "type": get_args(kind)[0] if kind else self.hint}
         if self.positional and self.required:
             parser.add_argument(self.name, metavar=self.name.upper(), **settings)
             return
@@ -93,7 +94,7 @@ def arguments_of(command: Command) -> Iterator[Argument]:
         if is_dataclass(hint):
             yield from _arguments_of_group(hint)
             continue
-        several = get_origin(hint) is list or parameter.kind is inspect.Parameter.VAR_POSITIONAL
+        several = _is_list(hint) or parameter.kind is inspect.Parameter.VAR_POSITIONAL
         yield Argument(name, hint, parameter.default, texts.get(name) or name, not keyword, several)
 
 
@@ -105,7 +106,12 @@ def _arguments_of_group(group: Any) -> Iterator[Argument]:
             yield from _arguments_of_group(hint)
         else:
             default = inspect.Parameter.empty if entry.default is MISSING else entry.default
-            yield Argument(entry.name, hint, default, texts.get(entry.name) or entry.name)
+            yield Argument(entry.name, hint, default, texts.get(entry.name) or entry.name, several=_is_list(hint))
+
+
+def _is_list(hint: Any) -> bool:
+    """Whether a type is a list, or a list or None."""
+    return any(get_origin(kind) is list for kind in (hint, *get_args(hint)))
 
 
 def _help_texts(documented: Any) -> dict[str, str]:

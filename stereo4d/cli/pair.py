@@ -16,6 +16,7 @@ def pair(
     precision: str = "auto",
     seed: int = 0,
     matches: bool = False,
+    time: list[float] | None = None,
     quiet: bool = False,
 ) -> None:
     """Predict the 3D points of two images, both in the first image's camera, and store them as .npz.
@@ -37,6 +38,9 @@ def pair(
         seed: same seed, same points.
         matches: also store 'matches' (M, 4), x and y of pixels of the first image as it is given and of those of the
             second that show the same, and 'match_scores' (M,), more is better.
+        time: also store where points are at these times, 0 being that of the first image and 1 that of the second:
+            'motion0' and 'motion1' (T, H, W, 3), from the pixel's own time, in the first image's camera,
+            'motion_confidence0' and 'motion_confidence1' (T, H, W), and 'times' (T,); for weights with a motion head.
         quiet: print nothing.
     """
     import numpy as np
@@ -45,16 +49,19 @@ def pair(
     from stereo4d.downstream.matching import DESCRIPTORS, fast_reciprocal_matches, match_pair
     from stereo4d.network.precision import resolve_device
     from stereo4d.storage import atomic_file
+    from stereo4d.video.head_maps import asked_of_pair, motion_of_pair
     from stereo4d.video.predictors import load_predictor
 
     pictures = [open_image(image0), open_image(image1)]
     predictor = load_predictor(weights, device=resolve_device(device), precision=precision)
     side = predictor.traits.size if size is None else size
     view0, view1 = (prepare_image(picture, side, patch_size=predictor.traits.patch_size) for picture in pictures)
-    prediction = predictor.predict_images(view0.image[None], view1.image[None], seed=seed)
+    prediction = predictor.predict_images(view0.image[None], view1.image[None], seed=seed, **asked_of_pair(time))
     names = ("pointmap0", "pointmap1", "confidence0", "confidence1")
     arrays = {name: getattr(prediction, name)[0].numpy() for name in names}
     arrays |= {name: value[0].numpy() for name, value in prediction.extras.get(DESCRIPTORS, {}).items()}
+    if time:
+        arrays |= motion_of_pair(prediction, time)
     if matches:
         found = match_pair(prediction, descriptor_matcher=fast_reciprocal_matches)
         found = found.to_original(view0.to_original, view1.to_original)

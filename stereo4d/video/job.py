@@ -18,6 +18,7 @@ from stereo4d.video.aligning import load_solver, settings_of
 from stereo4d.video.choosing import Choice, choose_weights
 from stereo4d.video.clip import Size, common_size
 from stereo4d.video.frames import Listing
+from stereo4d.video.head_maps import query_times_of
 from stereo4d.video.options import Options
 from stereo4d.video.pair_graph import Edge, goes_by_similarity, most_pairs, pair_graph
 from stereo4d.video.plan import Plan, make_plan
@@ -68,6 +69,15 @@ class Job:
         """Whether which pairs there are depends on how alike frames look."""
         return goes_by_similarity(self.graph)
 
+    @property
+    def query_times(self) -> tuple[float, ...]:
+        """When, between the frames of a pair, to ask where points are; nothing of predictors that cannot tell."""
+        return query_times_of(self.options.query_times) if self.predictor.traits.takes_times else ()
+
+    def asked_of_predictor(self) -> dict[str, Any]:
+        """Arguments for predictors that take query times; others need not know of these."""
+        return {"query_times": self.query_times} if self.query_times else {}
+
     def edges(self, num_frames: int, similarity: np.ndarray | None = None) -> list[Edge]:
         """The pairs among this many frames; see ``pair_graph``."""
         return pair_graph(self.graph, num_frames, similarity=similarity)
@@ -75,8 +85,9 @@ class Job:
     def plan(self) -> Plan:
         """What this job will cost."""
         frames, pairs, size = len(self.indices), most_pairs(self.graph, len(self.indices)), self.network_size
+        asked = {"by_similarity": self.goes_by_similarity, **self.asked_of_predictor()}
         return make_plan(
-            self.predictor.cost(frames=frames, pairs=pairs, size=size, by_similarity=self.goes_by_similarity),
+            self.predictor.cost(frames=frames, pairs=pairs, size=size, **asked),
             predictor=self.choice.words(),
             frames=frames,
             span=self.indices[-1] - self.indices[0] + 1,
@@ -85,6 +96,7 @@ class Job:
             size=size,
             original_size=self.original_size,
             exact=self.exact,
+            query_times=self.query_times,
         )
 
     @cached_property
@@ -111,6 +123,7 @@ class Job:
             "precision": self.options.precision,
             "dtype": self.predictor.traits.computes_in,
             "steered_by": self._steering() if self.predictor.traits.steered else None,
+            "query_times": list(self.query_times),
         }
 
     def _steering(self) -> dict[str, Any]:
@@ -156,7 +169,13 @@ def open_job(source: Source, listing: Listing, options: Options) -> Job:
             f"--graph {job.graph} goes by how alike frames look, which {choice.weights} cannot tell; "
             f"take another graph, such as {predictor.traits.graph}, or a network (--weights embedded)"
         )
-    # Both can fail: better now than after the work.
+    if options.query_times and not predictor.traits.takes_times:
+        raise UsageError(
+            f"--query-times: {choice.weights} has no head that says how points move; leave the option out, or take "
+            "weights with a motion head"
+        )
+    # All can fail: better now than after the work.
+    _ = job.query_times
     _ = job.network_size, most_pairs(job.graph, len(indices))
     return job
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from stereo4d.progress import SILENT, Progress
 from stereo4d.types import PairPrediction
 from stereo4d.video.clip import Clip
 from stereo4d.video.network_cost import network_cost, suitable_batch
+from stereo4d.video.network_maps import maps_written, predict_with_motion, takes_times
 from stereo4d.video.pair_graph import Edge
 from stereo4d.video.predictor import ClipPredictor, Cost, Identity, Predictor, Traits
 from stereo4d.video.similarity import frame_similarity
@@ -59,17 +60,24 @@ class EncodingCache:
 class NetworkOnClip(ClipPredictor):
     """A network at work on one clip."""
 
-    def __init__(self, network: StereoNetwork, clip: Clip, edges: Sequence[Edge]) -> None:
-        height, width = clip.rgb.shape[1:3]
-        self.batch_size = suitable_batch(next(network.parameters()).device, height, width, network.config.patch_size)
+    def __init__(
+        self, network: StereoNetwork, clip: Clip, edges: Sequence[Edge], query_times: Sequence[float] = ()
+    ) -> None:
+        self._device = next(network.parameters()).device
+        self.batch_size = suitable_batch(
+            self._device, *clip.rgb.shape[1:3], network.config.patch_size, maps=max(1, len(query_times))
+        )
         self.cache = EncodingCache(network, clip, edges)
         """What it has encoded of the clip."""
+        self.written = maps_written(network, query_times)
         self._network = network
 
     def predict(self, edges: Sequence[Edge]) -> PairPrediction:
         """See ``ClipPredictor.predict``."""
+        times = _times(self.written.query_times, len(edges), self._device)
         with torch.inference_mode():
-            return self._network.predict_encoded(*self.cache.take(edges))
+            predict = partial(self._network.predict_encoded, *self.cache.take(edges))
+            return predict_with_motion(self._network, predict, times)
 
 
 class NetworkPredictor(Predictor):
@@ -100,6 +108,7 @@ class NetworkPredictor(Predictor):
             computes_in=str(self._dtype).removeprefix("torch."),
             steered=False,
             finds_likeness=True,
+            takes_times=takes_times(self.config),
         )
 
     @cached_property
@@ -115,26 +124,50 @@ class NetworkPredictor(Predictor):
         intrinsics: np.ndarray | None = None,
         seed: int = 0,
         progress: Progress = SILENT,
+        query_times: Sequence[float] = (),
     ) -> NetworkOnClip:
         """See ``Predictor.open``; a network has no use for known intrinsics."""
-        return NetworkOnClip(self.network, clip, edges)
+        return NetworkOnClip(self.network, clip, edges, query_times)
 
     def identity(self, weights: str) -> Identity:
         """See ``Predictor.identity``."""
         info = inspect(self._weights)
         return Identity(info.name, info.licence, info.sha256, info.format)
 
-    def cost(self, *, frames: int, pairs: int, size: tuple[int, int], by_similarity: bool = False) -> Cost:
+    def cost(
+        self,
+        *,
+        frames: int,
+        pairs: int,
+        size: tuple[int, int],
+        by_similarity: bool = False,
+        query_times: Sequence[float] = (),
+    ) -> Cost:
         """See ``Predictor.cost``; the work is counted, and the machine's speed probed."""
         # To know how alike frames look, they are encoded once more.
         encodings = frames * (2 if by_similarity else 1)
-        return network_cost(self.config, encodings, pairs, size, device=self.device, dtype=self._dtype)
+        return network_cost(
+            self.config, encodings, pairs, size, device=self.device, dtype=self._dtype, query_times=query_times
+        )
 
     def similarity(self, clip: Clip, *, progress: Progress = SILENT) -> np.ndarray:
         """See ``Predictor.similarity``."""
         return frame_similarity(self.network, clip, progress=progress)
 
-    def predict_images(self, images0: Tensor, images1: Tensor, *, seed: int = 0) -> PairPrediction:
+    def predict_images(
+        self, images0: Tensor, images1: Tensor, *, seed: int = 0, query_times: Sequence[float] = ()
+    ) -> PairPrediction:
         """See ``Predictor.predict_images``; a network takes first and second images of two sizes as well."""
+        if query_times:
+            self.check_takes_times()
+        times = _times(query_times, len(images0), self.device)
+        first, second = images0.to(self.device), images1.to(self.device)
         with torch.inference_mode():
-            return self.network(images0.to(self.device), images1.to(self.device)).on_cpu()
+            return predict_with_motion(
+                self.network, lambda asked: self.network(first, second, times=asked), times
+            ).on_cpu()
+
+
+def _times(query_times: Sequence[float], pairs: int, device: torch.device) -> Tensor | None:
+    """(E, Q) the same times for every pair; None where there are none."""
+    return torch.tensor([list(query_times)] * pairs, device=device) if query_times else None

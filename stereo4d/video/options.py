@@ -56,6 +56,9 @@ class Options:
     """Which frames are taken."""
     seed: int = 0
     """Same seed, same scene."""
+    query_times: list[float] | None = None
+    """Where on the way from a frame (0) to the next (1) to ask weights with a motion head where points are; 1 is always
+    asked for. By default 0.5 and 1; the option without a number leaves motion out."""
     alignment: AlignmentOptions = field(default_factory=AlignmentOptions)
     """How the pairs are brought into one world."""
     known: KnownFiles = field(default_factory=KnownFiles)

@@ -48,6 +48,7 @@ def reconstruct(
     start: float | None = None,
     end: float | None = None,
     seed: int = 0,
+    query_times: Sequence[float] | None = None,
     alignment: AlignmentOptions | None = None,
     known: KnownFiles | None = None,
     overwrite: bool = False,
@@ -72,6 +73,8 @@ def reconstruct(
         start: seconds after the first frame to begin at.
         end: seconds after the first frame to stop at.
         seed: same seed, same scene.
+        query_times: where between a frame (0) and the next (1) to ask weights with a motion head where points are; 1 is
+            always asked for. None takes 0.5 and 1, an empty list leaves motion out.
         alignment: how the pairs are brought into one world: focals, principal point, solver.
         known: files of intrinsics, poses, depths and masks that are known beforehand.
         overwrite: replace a finished scene.
@@ -87,6 +90,7 @@ def reconstruct(
     selection = Selection(stride, fps, max_frames, start, end)
     options = Options(
         *(None if weights is None else str(weights), device, precision, graph, size, selection, seed),
+        query_times=None if query_times is None else list(query_times),
         alignment=alignment or AlignmentOptions(),
         known=known or KnownFiles(),
     )
@@ -133,7 +137,13 @@ def predict(job: Job, workspace: Workspace, clip: Clip, known: Known, progress: 
             similarity = similarity_of(job, workspace, clip, progress) if job.goes_by_similarity else None
             left = job.edges(len(clip), similarity)[len(stored_edges(workspace.pairs)) :]
             intrinsics = known_intrinsics(known, len(clip))
-            at_work = job.predictor.open(clip, left, intrinsics=intrinsics, seed=job.options.seed, progress=progress)
+            at_work = job.predictor.open(
+                *(clip, left),
+                intrinsics=intrinsics,
+                seed=job.options.seed,
+                progress=progress,
+                **job.asked_of_predictor(),
+            )
             writer = ShardWriter(workspace.pairs, exact=job.exact)
             for batch in predict_pairs(at_work, left, progress=progress):
                 writer.add(batch)

@@ -6,6 +6,7 @@ are good to a factor of two or so.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ _RECORD_SECONDS = 0.7, 1.2e-6  # once, and per network pixel of a frame
 _BASE_MEMORY = 800 << 20  # Python, torch and the libraries
 _ALIGN_MEMORY = 8  # bytes per predicted point of a pair, beside the predictions
 _SCENE_BYTES = 2 + 2 + 1 + 3  # depth, confidence, dynamic, rgb
+_MOTION_BYTES = 2 * 4 * 2  # per network pixel and query time: towards both neighbours, vector and confidence
 _RECORDING_BYTES = 6  # per network pixel: points, colours, JPEG, depth
 
 
@@ -40,6 +42,8 @@ class Plan:
     """Written to the output folder, pair predictions included."""
     predictor: str
     """What predicts the pairs."""
+    query_times: tuple[float, ...]
+    """When, between the frames of a pair (0 and 1), points are asked for; empty without motion."""
     network_gflop: float | None
     """Floating point operations of all encodings and pairs, in 1e9, counted; None where no network predicts."""
     probed_gflops: float | None
@@ -53,11 +57,13 @@ class Plan:
         """The plan in words."""
         total = sum(self.seconds.values())
         stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in self.seconds.items())
+        times = ", ".join(f"{time:g}" for time in self.query_times)
         most = " at most; which, the run finds out when it has encoded the frames" if self.pairs_are_most else ""
         lines = [
             f"weights  {self.predictor}",
             f"frames   {self.frames} of {self.width}x{self.height} pixels",
             f"pairs    {self.pairs}{most}",
+            *([f"motion   at {times} of the way"] if self.query_times else []),
             f"seconds  about {total:.0f} ({stages})",
             f"memory   about {self.memory_bytes / 2**30:.1f} GiB",
             f"disk     about {self.disk_bytes / 2**20:.0f} MiB",
@@ -79,6 +85,7 @@ def make_plan(
     original_size: tuple[int, int],
     exact: bool = False,
     pairs_are_most: bool = False,
+    query_times: Sequence[float] = (),
 ) -> Plan:
     """Count and estimate.
 
@@ -92,11 +99,15 @@ def make_plan(
         original_size: (H, W) of the input's frames.
         exact: predictions are stored in float32.
         pairs_are_most: the graph goes by how alike frames look, which chooses E pairs or fewer.
+        query_times: when between the frames of a pair points are asked for.
     """
     height, width = size
     points = 2 * pairs * height * width
-    predictions = points * 4 * (4 if exact else 2)
-    work = max(cost.memory_bytes, predictions + points * _ALIGN_MEMORY)
+    value_bytes = 4 if exact else 2
+    predictions = points * 4 * value_bytes
+    further = points * cost.further_values * value_bytes
+    motion = frames * height * width * len(query_times) * _MOTION_BYTES
+    work = max(cost.memory_bytes, predictions + points * _ALIGN_MEMORY, motion)
     return Plan(
         frames=frames,
         pairs=pairs,
@@ -110,8 +121,9 @@ def make_plan(
             "recording": _RECORD_SECONDS[0] + frames * height * width * _RECORD_SECONDS[1],
         },
         memory_bytes=_BASE_MEMORY + frames * height * width * 3 + work,
-        disk_bytes=predictions + frames * height * width * (3 + _SCENE_BYTES + _RECORDING_BYTES),
+        disk_bytes=predictions + further + motion + frames * height * width * (3 + _SCENE_BYTES + _RECORDING_BYTES),
         predictor=predictor,
+        query_times=tuple(query_times),
         network_gflop=cost.gflop,
         probed_gflops=cost.gflops,
     )

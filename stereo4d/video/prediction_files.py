@@ -1,8 +1,8 @@
 """Pair predictions on disk: shards of safetensors, written as they come, mapped or read back as one.
 
 Keys of a shard: ``edges`` (E, 2) int64, ``pointmap0`` ``pointmap1`` (E, H, W, 3), ``confidence0`` ``confidence1``
-(E, H, W), and ``HEAD/NAME`` for what further heads add. ``frames.safetensors`` beside them holds ``rgb``, ``times`` and
-where the frames came from.
+(E, H, W), and ``HEAD/NAME`` for what further heads add, which the file's metadata describe (``head_maps``).
+``frames.safetensors`` beside them holds ``rgb``, ``times`` and where the frames came from.
 """
 
 from __future__ import annotations
@@ -34,11 +34,13 @@ class ShardWriter:
         self._dtype = torch.float32 if exact else torch.float16
         self._shard_bytes = shard_bytes
         self._waiting: list[dict[str, Tensor]] = []
+        self._metadata: dict[str, str] = {}
         self._number = len(shards(folder))
 
     def add(self, batch: PredictedBatch) -> None:
         """Take a batch; write a shard if it is time."""
         arrays = {name: self._narrow(value) for name, value in _flat(batch.prediction).items()}
+        self._metadata = batch.written.metadata()
         self._waiting.append({"edges": torch.tensor(batch.edges, dtype=torch.int64), **arrays})
         if sum(value.nbytes for arrays in self._waiting for value in arrays.values()) >= self._shard_bytes:
             self.flush()
@@ -48,7 +50,7 @@ class ShardWriter:
         if not self._waiting:
             return
         arrays = {name: torch.cat([batch[name] for batch in self._waiting]) for name in self._waiting[0]}
-        save_arrays(self._folder / f"pairs-{self._number:05d}.safetensors", arrays)
+        save_arrays(self._folder / f"pairs-{self._number:05d}.safetensors", arrays, self._metadata)
         self._number += 1
         self._waiting = []
 

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from stereo4d import registry
 from stereo4d.data.transforms import to_uint8
-from stereo4d.errors import InputError
+from stereo4d.errors import InputError, UsageError
 from stereo4d.progress import SILENT, Progress
 from stereo4d.types import PairPrediction
 from stereo4d.video.clip import Clip
+from stereo4d.video.head_maps import WrittenMaps
 from stereo4d.video.pair_graph import DEFAULT_GRAPH, Edge
 
 GROUP = "stereo4d.predictors"
@@ -47,6 +48,8 @@ class Traits:
     """Whether known intrinsics and the seed change what it says."""
     finds_likeness: bool = False
     """Whether it can say how alike frames look (``Predictor.similarity``), for graphs that go by it."""
+    takes_times: bool = False
+    """Whether it can say how points move: ``open``, ``cost`` and ``predict_images`` are then given ``query_times``."""
     pair_seconds: float = 2e-6
     """Seconds per pixel of a pair, on two cores; for ``--dry-run``."""
     frame_seconds: float = 0.0
@@ -80,6 +83,8 @@ class Cost:
     """Floating point operations in 1e9, where they can be counted."""
     gflops: float | None = None
     """1e9 operations a second here, where that was measured."""
+    further_values: int = 0
+    """Numbers a pixel of a view that are stored beside points and confidence."""
 
 
 class ClipPredictor(ABC):
@@ -87,6 +92,8 @@ class ClipPredictor(ABC):
 
     batch_size: int = 4
     """How many pairs to ask for at a time; an even number keeps the two ways of a pair together."""
+    written: WrittenMaps = WrittenMaps()
+    """What its predictions hold among their extras, the same in all of them."""
 
     @abstractmethod
     def predict(self, edges: Sequence[Edge]) -> PairPrediction:
@@ -96,7 +103,8 @@ class ClipPredictor(ABC):
             edges: positions of (view 0, view 1) in the clip, some of those it was opened with, in their order.
 
         Returns:
-            E pairs, float32, finite everywhere, confidence at least 1; on any device.
+            E pairs, float32, finite everywhere, confidence at least 1; on any device. Motion, if it was asked for, is
+            in ``extras[MOTION]``; see ``head_maps``.
         """
 
     def remarks(self) -> tuple[str, ...]:
@@ -124,6 +132,7 @@ class Predictor(ABC):
         intrinsics: np.ndarray | None = None,
         seed: int = 0,
         progress: Progress = SILENT,
+        query_times: Sequence[float] = (),
     ) -> ClipPredictor:
         """Begin with a clip.
 
@@ -135,6 +144,8 @@ class Predictor(ABC):
                 None where nothing is known.
             seed: same seed, same answer.
             progress: told about work on the whole clip.
+            query_times: when to say where points move, of every pair: 0 is the time of view 0, 1 that of view 1. Only
+                given to predictors whose traits say that they take times.
         """
 
     def identity(self, weights: str) -> Identity:
@@ -145,7 +156,15 @@ class Predictor(ABC):
         """
         return Identity(weights, self.traits.licence, version=registry.brought_by(GROUP, weights))
 
-    def cost(self, *, frames: int, pairs: int, size: tuple[int, int], by_similarity: bool = False) -> Cost:
+    def cost(
+        self,
+        *,
+        frames: int,
+        pairs: int,
+        size: tuple[int, int],
+        by_similarity: bool = False,
+        query_times: Sequence[float] = (),
+    ) -> Cost:
         """What predicting this many pairs of (H, W) pixels will take, said before any weight is loaded.
 
         Args:
@@ -153,6 +172,7 @@ class Predictor(ABC):
             pairs: E.
             size: (H, W) of the clip's images.
             by_similarity: the frames' likeness has to be found first.
+            query_times: as for ``open``.
         """
         pixels = size[0] * size[1]
         memory = ClipPredictor.batch_size * pixels * self.traits.pixel_bytes
@@ -162,7 +182,9 @@ class Predictor(ABC):
         """How alike frames look, (N, N), larger is more; only asked for where ``traits.finds_likeness``."""
         raise NotImplementedError(f"{type(self).__name__} says that it finds likeness, but does not")
 
-    def predict_images(self, images0: Tensor, images1: Tensor, *, seed: int = 0) -> PairPrediction:
+    def predict_images(
+        self, images0: Tensor, images1: Tensor, *, seed: int = 0, query_times: Sequence[float] = ()
+    ) -> PairPrediction:
         """Predict B pairs of images that belong to no clip, each as a clip of two frames.
 
         What there is to remark about a single pair is logged as a warning; about many it is not said.
@@ -171,13 +193,17 @@ class Predictor(ABC):
             images0: (B, 3, H, W) in [-1, 1].
             images1: likewise.
             seed: same seed, same answer.
+            query_times: as for ``open``.
 
         Returns:
             B pairs, float32, on the CPU.
 
         Raises:
             InputError: first and second images differ in size.
+            UsageError: query times are given, and it takes none.
         """
+        if query_times:
+            self.check_takes_times()
         if images0.shape != images1.shape:
             first, second = ("x".join(map(str, images.shape[:1:-1])) for images in (images0, images1))
             raise InputError(
@@ -186,15 +212,39 @@ class Predictor(ABC):
             )
         predictions = []
         for image0, image1 in zip(images0, images1, strict=True):
-            at_work = self.open(clip_of_two(image0, image1), [(0, 1)], seed=seed)
+            asked = {"query_times": query_times} if query_times else {}
+            at_work = self.open(clip_of_two(image0, image1), [(0, 1)], seed=seed, **asked)
             predictions.append(at_work.predict([(0, 1)]))
             for remark in at_work.remarks() if len(images0) == 1 else ():
                 log.warning("%s", remark)
 
-        def joined(name: str) -> Tensor:
-            return torch.cat([getattr(prediction, name).float().cpu() for prediction in predictions])
+        return _joined([prediction.on_cpu() for prediction in predictions])
 
-        return PairPrediction(joined("pointmap0"), joined("confidence0"), joined("pointmap1"), joined("confidence1"))
+    def check_takes_times(self) -> None:
+        """Refuse query times of a predictor that takes none.
+
+        Raises:
+            UsageError: it takes none.
+        """
+        if not self.traits.takes_times:
+            raise UsageError(
+                f"query times were given, but {type(self).__name__} has no head that says how points move (motion); "
+                "leave them out, or take weights with a motion head"
+            )
+
+
+def _joined(predictions: Sequence[PairPrediction]) -> PairPrediction:
+    """Several predictions as one."""
+
+    def joined(name: str) -> Tensor:
+        return torch.cat([getattr(prediction, name) for prediction in predictions])
+
+    extras = {
+        head: {name: torch.cat([one.extras[head][name] for one in predictions]) for name in maps}
+        for head, maps in predictions[0].extras.items()
+    }
+    names = ("pointmap0", "confidence0", "pointmap1", "confidence1")
+    return PairPrediction(*(joined(name) for name in names), extras=extras)
 
 
 def clip_of_two(image0: Tensor, image1: Tensor) -> Clip:
