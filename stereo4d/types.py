@@ -17,6 +17,9 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from stereo4d.scene_motion import Moment, SceneMotion
+    from stereo4d.scene_tracks import Tracks
+
 
 @dataclass(frozen=True)
 class PixelMap:
@@ -122,6 +125,25 @@ class ClipTruth:
 
 
 @dataclass(frozen=True)
+class MotionSamples:
+    """How far the points of a scene's frames move towards other frames, sampled at a few times on the way.
+
+    Arrays may be memory-mapped.
+    """
+
+    edges: np.ndarray
+    """(M, 2) int64: positions in the scene of the frame whose pixels move, and of the frame towards whose time they do;
+    in practice neighbours, both ways."""
+    times: np.ndarray
+    """(Q,) float64: fractions of the way in time, in (0, 1], ascending; the last one is 1."""
+    displacement: np.ndarray
+    """(M, Q, H, W, 3) float16: from the pixel's point to where it is then, world axes, scene's unit; NaN where not
+    known."""
+    confidence: np.ndarray
+    """(M, Q, H, W) float16, >= 1."""
+
+
+@dataclass(frozen=True)
 class Scene:
     """A reconstructed clip: N frames, one world. The world is the first frame's camera unless poses were given.
 
@@ -153,6 +175,11 @@ class Scene:
     whatever it is. Lengths are in metres only when it says metric."""
     manifest: Mapping[str, Any] = field(default_factory=dict)
     """What ``manifest.json`` says: input, weights, settings, timings (design: stereo4d/video/workspace.py)."""
+    motion_samples: MotionSamples | None = None
+    """What ``motion``, ``at`` and ``tracks`` answer from; None where nothing is known of motion."""
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """What further heads say of every frame: ``"HEAD.OUTPUT"`` -> (N, H, W, ...) float16. ``manifest["maps"]`` says by
+    the same names the ``frame``, the ``activation`` and how it is ``shown_as`` (``stereo4d.network.head.Output``)."""
 
     def __len__(self) -> int:
         return len(self.cam2world)
@@ -165,6 +192,48 @@ class Scene:
         rays = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(self.intrinsics[frame]).T.astype(np.float32)
         camera = np.where(depth > 0, depth, np.nan)[..., None] * rays
         return camera @ self.cam2world[frame, :3, :3].T + self.cam2world[frame, :3, 3]
+
+    def motion(self, t0: float, t1: float) -> SceneMotion:
+        """How far the pixels of the frame at ``t0`` move until ``t1``; camera motion is not among it.
+
+        Args:
+            t0: seconds, of a frame, to within half the time to its neighbours.
+            t1: seconds, any time of the clip, between frames too.
+
+        Raises:
+            UsageError: the scene knows of no motion, no frame is at ``t0``, or ``t1`` is outside the clip.
+        """
+        from stereo4d.scene_motion import motion_between
+
+        return motion_between(self, t0, t1)
+
+    def at(self, t: float) -> Moment:
+        """The scene at any time of the clip: at a frame's time its points, in between those of both neighbours, moved.
+
+        Args:
+            t: seconds.
+
+        Raises:
+            UsageError: ``t`` is outside the clip, or between frames of a scene that knows of no motion.
+        """
+        from stereo4d.scene_motion import moment_at
+
+        return moment_at(self, t)
+
+    def tracks(self, pixels: np.ndarray, *, frame: int = 0) -> Tracks:
+        """Follow points through the clip, forwards and backwards, with confidence and occlusion.
+
+        Args:
+            pixels: (P, 2) u, v at network resolution, whole or not, within the image.
+            frame: in which frame these pixels are, counted from 0.
+
+        Raises:
+            UsageError: the scene knows of no motion, there is no such frame, or a pixel is outside the image.
+            ShapeError: pixels are not (P, 2).
+        """
+        from stereo4d.scene_tracks import follow
+
+        return follow(self, pixels, frame=frame)
 
     def with_manifest(self, manifest: Mapping[str, Any]) -> Scene:
         """The same scene with another manifest."""

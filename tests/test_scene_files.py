@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from stereo4d.errors import OutputError, SceneError
 from stereo4d.scene_files import MANIFEST_FILE, SCENE_FILE, TRAJECTORY_FILE
 from stereo4d.storage import map_arrays, save_arrays
-from stereo4d.types import Scene
+from stereo4d.types import MotionSamples, Scene
 from tests.scenes import wall_and_ball
 
 
@@ -26,12 +26,86 @@ def scene() -> Scene:
 def test_a_scene_comes_back_as_it_was_saved(scene, tmp_path):
     loaded = Scene.load(dataclasses.replace(scene, scale="metric (test)").save(tmp_path / "scene"))
     for field in dataclasses.fields(Scene):
-        if field.name not in ("scale", "manifest"):
+        if field.name not in ("scale", "manifest", "motion_samples", "maps"):
             saved, read = getattr(scene, field.name), getattr(loaded, field.name)
             assert read.dtype == saved.dtype, field.name
             np.testing.assert_array_equal(read, saved)
     assert loaded.scale == "metric (test)"
     assert loaded.manifest == {"format_version": 1, "input": {"path": "wall_and_ball"}, "scale": "metric (test)"}
+
+
+def with_motion(scene: Scene) -> Scene:
+    """The same scene with motion between its neighbours, and maps of a further head."""
+    size = scene.depth.shape[1:]
+    draw = np.random.default_rng(0)
+    samples = MotionSamples(
+        np.array([(0, 1), (1, 0), (1, 2), (2, 1)]),
+        np.array([0.5, 1.0]),
+        draw.normal(size=(4, 2, *size, 3)).astype(np.float16),
+        1 + draw.random((4, 2, *size)).astype(np.float16),
+    )
+    maps = {"normals.normal": draw.normal(size=(*scene.depth.shape, 3)).astype(np.float16)}
+    manifest = {"maps": {"normals.normal": {"frame": "own", "activation": "unit length", "shown_as": "normals"}}}
+    return dataclasses.replace(scene, motion_samples=samples, maps=maps, manifest=manifest)
+
+
+def test_motion_and_maps_come_back_mapped(scene, tmp_path):
+    saved = with_motion(scene)
+    loaded = Scene.load(saved.save(tmp_path))
+    for field in dataclasses.fields(MotionSamples):
+        before, read = getattr(saved.motion_samples, field.name), getattr(loaded.motion_samples, field.name)
+        assert read.dtype == before.dtype, field.name
+        np.testing.assert_array_equal(read, before)
+    assert isinstance(loaded.motion_samples.displacement, np.memmap)
+    assert isinstance(loaded.motion_samples.confidence, np.memmap)
+    assert list(loaded.maps) == ["normals.normal"]
+    assert isinstance(loaded.maps["normals.normal"], np.memmap)
+    np.testing.assert_array_equal(loaded.maps["normals.normal"], saved.maps["normals.normal"])
+    assert loaded.manifest["maps"]["normals.normal"]["shown_as"] == "normals"
+    np.testing.assert_array_equal(loaded.at(0.05).points, saved.at(0.05).points)
+
+
+def test_a_scene_without_motion_says_so_when_it_comes_back(scene, tmp_path):
+    # as folders are that were written before there was motion
+    loaded = Scene.load(scene.save(tmp_path))
+    assert loaded.motion_samples is None
+    assert loaded.maps == {}
+
+
+def test_motion_beyond_half_precision_is_not_known(scene, tmp_path):
+    scene = with_motion(scene)
+    displacement = scene.motion_samples.displacement.astype(np.float64)
+    confidence = scene.motion_samples.confidence.astype(np.float64)
+    displacement[0, 0, 0, 0] = (1e6, -1e6, np.inf)
+    confidence[0, 0, 0, :3] = (1e9, np.inf, np.nan)
+    samples = dataclasses.replace(scene.motion_samples, displacement=displacement, confidence=confidence)
+    loaded = Scene.load(dataclasses.replace(scene, motion_samples=samples).save(tmp_path)).motion_samples
+    assert np.isnan(loaded.displacement[0, 0, 0, 0]).all()
+    assert loaded.confidence[0, 0, 0, :3].tolist() == [65504, 65504, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "damaged", "said"),
+    [
+        ("motion_times", None, "lacks motion_times"),
+        ("motion_edges", None, "lacks motion_edges"),
+        ("motion_times", np.array([1.0]), "motion_times is float64|motion_displacement is float16"),
+        ("motion_times", np.array([0.5, 0.9]), "motion_times .* must ascend"),
+        ("motion_times", np.array([np.nan, 1.0]), "motion_times .* must ascend"),
+        ("motion_edges", np.array([(0, 1), (1, 0), (1, 2), (2, 9)]), "motion_edges must lead"),
+        ("motion_edges", np.array([(0, 1), (1, 0), (1, 2), (2, 2)]), "motion_edges must lead"),
+        ("motion_displacement", np.zeros((4, 2, 3, 32, 3), np.float16), "motion_displacement is float16"),
+        ("motion_confidence", np.zeros((4, 2, 24, 32)), "motion_confidence is float64"),
+        ("maps/normals.normal", np.zeros((1, 24, 32, 3), np.float16), "maps/normals.normal is float16"),
+        ("maps/normals.normal", np.zeros((), np.float16), "maps/normals.normal is float16"),
+    ],
+)
+def test_damaged_motion_and_maps_are_named(scene, tmp_path, name, damaged, said):
+    with_motion(scene).save(tmp_path)
+    arrays = dict(map_arrays(tmp_path / SCENE_FILE)) | {name: damaged}
+    save_arrays(tmp_path / SCENE_FILE, {key: value for key, value in arrays.items() if value is not None})
+    with pytest.raises(SceneError, match=said):
+        Scene.load(tmp_path)
 
 
 def test_dense_arrays_are_mapped_and_small_ones_are_not(scene, tmp_path):

@@ -11,7 +11,18 @@ SOURCES = sorted(
     for room in ("stereo4d", "heads/stereo4d_heads", "plugins/stereo4d_plugins")
     for path in (ROOT / room).rglob("*.py")
 )
-BASE = {"errors", "registry", "storage", "types", "motion", "progress", "scene_files", "scene_motion", "scene_tracks", "viewing"}
+BASE = {
+    "errors",
+    "registry",
+    "storage",
+    "types",
+    "motion",
+    "progress",
+    "scene_files",
+    "scene_motion",
+    "scene_tracks",
+    "viewing",
+}
 """Single modules that every room may use; among themselves they are ordered by ``BASE_MAY``."""
 MAY = {
     "geometry": set(),
