@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from stereo4d.types import Scene
+from stereo4d.types import MotionSamples, Scene
 
 
 def wall_and_ball(*, frames: int = 4, height: int = 24, width: int = 32, fps: float = 10.0) -> Scene:
@@ -47,3 +49,15 @@ def _sphere(rays: np.ndarray, centre: np.ndarray, *, radius: float) -> tuple[np.
     a, b, c = (rays**2).sum(-1), rays @ centre, centre @ centre - radius**2
     discriminant = b**2 - a * c
     return discriminant > 0, (b - np.sqrt(np.maximum(discriminant, 0))) / a
+
+
+def with_motion(scene: Scene, *, times: tuple[float, ...] = (0.5, 1.0)) -> Scene:
+    """``wall_and_ball`` that knows how the ball moves: 0.4 to the right a frame, evenly."""
+    frames = len(scene)
+    edges = np.array([(i, j) for i in range(frames) for j in (i - 1, i + 1) if 0 <= j < frames], np.int64)
+    way = 0.4 * (edges[:, 1] - edges[:, 0])[:, None] * np.array(times)
+    ball = np.asarray(scene.dynamic)[edges[:, 0]][:, None] != 0
+    displacement = np.zeros((*way.shape, *scene.depth.shape[1:], 3), np.float16)
+    displacement[..., 0] = ball * way[..., None, None]
+    samples = MotionSamples(edges, np.array(times), displacement, np.full(displacement.shape[:-1], 2.0, np.float16))
+    return replace(scene, motion_samples=samples)

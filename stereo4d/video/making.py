@@ -19,6 +19,7 @@ from stereo4d.video.clip import Clip
 from stereo4d.video.dynamics import dynamic_masks
 from stereo4d.video.known_files import KnownFiles
 from stereo4d.video.manifest import Provenance, build_manifest
+from stereo4d.video.scene_maps import with_maps
 from stereo4d.video.workspace import ALIGNMENT_RECORDING, RECORDING, Workspace
 from stereo4d.viewing import load_viewer
 
@@ -44,6 +45,7 @@ def make_scene(
         progress: told about every file.
     """
     scene = assemble(clip, dynamic_masks(pairs, clip.rgb.shape[:3]), aligned, provenance.known)
+    scene = with_maps(scene, pairs)
     record(scene, aligned, workspace, progress)
     manifest = build_manifest(clip, aligned, provenance, workspace, scene, warnings)
     return finish(scene.with_manifest(manifest), workspace)

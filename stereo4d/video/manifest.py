@@ -45,7 +45,7 @@ def build_manifest(
         aligned: how the alignment went.
         provenance: what all of it was made from, and how.
         workspace: knows what each stage cost.
-        scene: what came out.
+        scene: what came out, with a manifest that says which heads spoke and which maps it keeps.
         warnings: what was said to the user on the way.
     """
     known_settings = provenance.sections["settings"]["known"]
@@ -60,6 +60,8 @@ def build_manifest(
         "network_size": list(clip.rgb.shape[1:3]),
         "intrinsics_original": scene.intrinsics_original.tolist(),
         "scale": scene.scale,
+        "heads": scene.manifest["heads"],
+        "maps": scene.manifest["maps"],
         "pairs": {"graph": provenance.graph, "count": len(aligned.edges)},
         "alignment": alignment_section(aligned, clip),
         "known": known_section(aligned.result, provenance.known, known_settings, clip),
