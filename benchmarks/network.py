@@ -256,7 +256,7 @@ def clip(options: argparse.Namespace) -> None:
         with as_baseline(network):
             for start in range(0, len(edges), 4):
                 views = [film.images([e[k] for e in edges[start : start + 4]]).to(options.device) for k in (0, 1)]
-                # encoded apart, as the published code does a directed pair
+                # encoded anew, both images in one batch, as the published code does a directed pair
                 results["baseline"].append(network(*views))
 
     found = in_turn({"baseline": theirs, "ours": mine}, 1, options.device)

@@ -34,7 +34,7 @@ def pair(
             config.json.
         size: long side at which the predictor sees the images, in pixels; by default what it was trained at.
         device: cpu, cuda, or auto.
-        precision: exact (float32), bf16, or auto (bf16 where the processor has it).
+        precision: exact (float32), bf16, auto (bf16 where the processor has it), or fast (heads in it, too).
         seed: same seed, same points.
         matches: also store 'matches' (M, 4), x and y of pixels of the first image as it is given and of those of the
             second that show the same, and 'match_scores' (M,), more is better.
