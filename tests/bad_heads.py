@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -167,7 +168,7 @@ class Forgetful(Good):
 
     def __init__(self, dims: BackboneDims) -> None:
         super().__init__(dims)
-        self.offset = 1 + float(torch.rand(()))
+        self.offset = 1 + random.random()
 
     def forward(self, tokens: Sequence[Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         return {"level": self.raw(tokens, image_size) + self.offset}

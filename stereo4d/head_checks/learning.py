@@ -72,12 +72,13 @@ def has_an_objective(lab: Lab) -> str:
     total = objective(prediction, lab.pairs).total
     require(tuple(total.shape) == (), f"the objective's total is {_shape(total)}; it must be a scalar")
     require(
-        bool(total.isfinite()), f"the objective is {float(total)}; truth that is not valid may be NaN: mask it first"
+        bool(total.isfinite()),
+        f"the objective is {float(total.detach())}; truth that is not valid may be NaN: mask it first",
     )
     require(total.requires_grad, "the objective has no gradient; do not detach what the head writes")
     total.backward()
     _check_gradients(lab, network, "gets no gradient from the objective")
-    return f"{type(objective).__name__} {float(total):.3g}; {measured}"
+    return f"{type(objective).__name__} {float(total.detach()):.3g}; {measured}"
 
 
 def in_processes(lab: Lab) -> str:

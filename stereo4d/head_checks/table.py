@@ -15,8 +15,8 @@ from stereo4d.head_checks.lab import Fault, Lab, NotApplicable
 from stereo4d.head_checks.subject import Subject
 
 CHECKS = (
-    Check("dims", "its widths are those that the network hands over", writing.takes_dims, basic=True),
     Check("declared", "outputs are declared so that pipeline and viewer can use them", writing.declares, basic=True),
+    Check("dims", "its widths are those that the network hands over", writing.takes_dims, basic=True),
     Check("written", "what is declared is written, on any grid and batch", writing.writes, basic=True),
     Check("repeated", "the same tokens give the same maps", writing.repeats_itself),
     Check("one by one", "an image's maps do not depend on its batch", writing.one_by_one),
