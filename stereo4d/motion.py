@@ -17,8 +17,7 @@ from stereo4d.errors import ShapeError, UsageError
 
 SAME_TIME = 1e-6
 """Times closer than this are one: float32 tells neighbours apart down to about 1e-7."""
-DEGREE = 3
-"""Of the splines."""
+DEGREE = 3  # of the splines
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,21 +95,14 @@ class MotionField(ABC):
     def displacement(self, times: Tensor) -> Tensor:
         """(B, Q, H, W, 3) from the own time to query times (B, Q), view 0's axes: exactly zero at the own time.
 
-        Raises:
-            UsageError: a time is not supported.
-            ShapeError: times are not (B, Q).
+        It refuses times as ``points`` does.
         """
         times = self._checked(times)
         still = ((times - self.own_time).abs() <= SAME_TIME)[..., None, None, None]
         return self._displacement(times).masked_fill(still, 0)
 
     def confidence(self, times: Tensor) -> Tensor:
-        """(B, Q, H, W) at query times (B, Q): finite, at least 1; 1 where a head said nothing sensible.
-
-        Raises:
-            UsageError: a time is not supported.
-            ShapeError: times are not (B, Q).
-        """
+        """(B, Q, H, W) at query times (B, Q): finite, at least 1; 1 where a head said nothing sensible."""
         return sensible(self._confidence(self._checked(times)))
 
     def _checked(self, times: Tensor) -> Tensor:
@@ -124,7 +116,7 @@ class MotionField(ABC):
 
 
 class _SampledField(MotionField):
-    """Displacements at K moments of each pair, and none at the view's own time; linear in between."""
+    """Displacements at some moments of each pair, and none at the view's own time; linear in between."""
 
     def __init__(
         self, own_points: Tensor, own_time: float, times: Tensor, displacements: Tensor, confidences: Tensor
@@ -179,8 +171,7 @@ class _SampledField(MotionField):
 class DisplacementField(_SampledField):
     """What a head says that predicts displacements at query times (DynaDUSt3R, Jin et al. 2025).
 
-    It answers from the first to the last of its times, the view's own among them: between two of them motion is
-    straight and even.
+    It answers from the first to the last of its times and the view's own: between two of them motion is straight.
     """
 
     @property
@@ -201,8 +192,8 @@ class AbsoluteField(_SampledField):
         """Hold what was predicted.
 
         Args:
-            own_points: (B, H, W, 3) at the view's own time, in view 0's camera.
-            own_time: 0 for view 0, 1 for view 1.
+            own_points: see ``DisplacementField``, likewise the others.
+            own_time: when the view was seen.
             times: (B, K), in any order.
             positions: (B, K, H, W, 3) of the view's points at these, in view 0's camera.
             confidences: (B, K, H, W).
@@ -222,7 +213,7 @@ class AbsoluteField(_SampledField):
 class SplineField(MotionField):
     """What heads say that predict curves: cubic B-splines over [0, 1] (Trace Anything, Liu et al. 2025).
 
-    Knots are uniform and clamped, so that a curve begins at its first control point and ends at its last.
+    Knots are clamped: a curve begins at its first control point and ends at its last.
     """
 
     def __init__(self, control_points: Tensor, control_confidences: Tensor, own_time: float) -> None:
@@ -269,14 +260,11 @@ class SplineField(MotionField):
 
 
 def bspline_weights(times: Tensor, controls: int) -> Tensor:
-    """How much each control point counts in a cubic B-spline with clamped uniform knots over [0, 1].
+    """(..., K) weights, none negative, that add up to 1: a cubic B-spline with clamped uniform knots over [0, 1].
 
     Args:
         times: (...,) in [0, 1].
         controls: K, at least 4.
-
-    Returns:
-        (..., K) weights, none negative, that add up to 1.
     """
     ends = times.new_zeros(DEGREE)
     inner = torch.linspace(0, 1, controls - DEGREE + 1, dtype=times.dtype, device=times.device)
@@ -303,12 +291,8 @@ def _check_shapes(own_points: Tensor, times: Tensor, maps: Tensor, confidences: 
     batch, size = len(own_points), tuple(own_points.shape[1:3])
     queries = times.shape[-1] if times.ndim == 2 else 0
     found = [tuple(value.shape) for value in (own_points, times, maps, confidences)]
-    if not queries or found != [
-        (batch, *size, 3),
-        (batch, queries),
-        (batch, queries, *size, 3),
-        (batch, queries, *size),
-    ]:
+    wanted = [(batch, *size, 3), (batch, queries), (batch, queries, *size, 3), (batch, queries, *size)]
+    if not queries or found != wanted:
         raise ShapeError(
             f"points {found[0]}, times {found[1]}, maps {found[2]} and confidences {found[3]} must be (B, H, W, 3), "
             "(B, Q), (B, Q, H, W, 3) and (B, Q, H, W), with at least one time"
