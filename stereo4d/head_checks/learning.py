@@ -131,7 +131,8 @@ def take_steps(lab: Lab, rank: int, meeting: Path) -> None:
         lab.loss(lab.predict(cast(StereoNetwork, parallel), pairs), pairs).backward()
         with torch.no_grad():  # torch.optim would import the compiler, seconds for each process
             for parameter in learning:
-                parameter -= 1e-3 * cast(Tensor, parameter.grad)
+                if parameter.grad is not None:
+                    parameter -= 1e-3 * parameter.grad
     total = torch.stack([parameter.detach().double().sum() for parameter in learning]).sum()
     totals = [torch.zeros_like(total) for _ in range(PROCESSES)]
     dist.all_gather(totals, total)
