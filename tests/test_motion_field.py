@@ -11,7 +11,7 @@ from scipy.interpolate import BSpline
 from torch import Tensor
 
 from stereo4d.errors import ShapeError, UsageError
-from stereo4d.motion import AbsoluteField, DisplacementField, MotionField, SplineField, bspline_weights
+from stereo4d.motion import AbsoluteField, DisplacementField, MotionField, SplineField, SupportedTimes, bspline_weights
 
 PAIRS, HEIGHT, WIDTH = 2, 3, 5
 TIMES = torch.tensor([[0.5, 0.25, 1.0], [0.1, 1.0, 0.7]])
@@ -78,6 +78,28 @@ def test_nothing_has_moved_at_the_own_time_whatever_a_head_says() -> None:
     # and towards it motion fades, without a jump
     nearly = field.displacement(torch.full((PAIRS, 1), 1 - 1e-4))
     assert 0 < nearly.max() < 0.01
+
+
+class Restless(MotionField):
+    """A stranger's field, which says that everything moves by 7 at all times."""
+
+    own_time = 1.0
+    own_points = torch.zeros(1, 2, 2, 3)
+    supported_times = SupportedTimes(torch.tensor([[0.0, 1.0]]))
+
+    def _displacement(self, times: Tensor) -> Tensor:
+        return torch.full((*times.shape, 2, 2, 3), 7.0)
+
+    def _confidence(self, times: Tensor) -> Tensor:
+        return torch.full((*times.shape, 2, 2), torch.nan)
+
+
+def test_a_strangers_field_keeps_the_promises_of_all() -> None:
+    field = Restless()
+    assert field.points(torch.tensor([[0.5, 1.0]])).amax((0, 2, 3, 4)).tolist() == [7, 0]
+    assert (field.confidence(torch.tensor([[0.5]])) == 1).all()
+    with pytest.raises(UsageError, match="from 0 to 1"):
+        field.points(torch.tensor([[2.0]]))
 
 
 @either_view
