@@ -59,7 +59,7 @@ class Place:
     @property
     def seen(self) -> np.ndarray:
         """(P,) bool."""
-        return self.weights.any(1)
+        return self.weights.sum(1) > 0
 
     def of(self, image: np.ndarray) -> np.ndarray:
         """(P, ...) values of an image (H, W, ...) at the points; of those not seen 0."""
