@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -56,10 +57,7 @@ def use(commands: Sequence[Sequence[str]], target: Path, folder: Path) -> str:
 
 def shortened(recipe: str, *, steps: int) -> str:
     """A YAML of training with fewer steps, the last one kept and validated after."""
-    lines = []
-    for line in recipe.splitlines():
-        name = line.partition(":")[0]
-        short = name.strip() in ("max_steps", "val_check_interval", "every_n_train_steps", "log_every_n_steps")
-        lines.append(f"{name}: {steps}" if short else line)
-    assert sum(a != b for a, b in zip(lines, recipe.splitlines(), strict=True)) == 4
-    return "\n".join(lines) + "\n"
+    settings = r"\b(max_steps|val_check_interval|every_n_train_steps|log_every_n_steps): \d+"
+    text, found = re.subn(settings, rf"\1: {steps}", recipe)
+    assert found == 4
+    return text
