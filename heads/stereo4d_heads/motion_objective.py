@@ -71,15 +71,15 @@ class MovingCounts(Weighting):
         return masked_mean(torch.where(moving, fair, by_confidence), valid)
 
 
-@dataclass(frozen=True)
-class MotionRegression(Objective):
-    """Distance of predicted to true positions at the query times, in units of the pair's mean distance."""
+class _OfMotion(Objective):
+    """What objectives of motion have in common: residuals of both views, weighted."""
 
-    name: str = "motion"
-    """Of the head, in ``PairPrediction.extras``."""
-    weighting: Weighting = ByConfidence()
-    detach_points: bool = False
-    """Let motion learn only, not the pointmaps that it starts from."""
+    name: str
+    weighting: Weighting
+
+    @abstractmethod
+    def residuals(self, prediction: PairPrediction, truth: MotionTruth) -> tuple[Tensor, Tensor]:
+        """(B, Q, H, W) of each view; meaningless where the truth is not valid."""
 
     def __call__(self, prediction: PairPrediction, truth: MotionTruth) -> LossValue:  # type: ignore[override]
         """The loss over both views.
@@ -88,44 +88,90 @@ class MotionRegression(Objective):
             ShapeError: the prediction is not at the truth's query times.
         """
         maps = prediction.extras[self.name]
-        points, true_points, scale, true_scale = self._normalised(prediction, truth)
-        total = torch.zeros((), device=scale.device)
-        parts: dict[str, Tensor] = {}
-        for view, (motion, known, measured, moving) in enumerate(
-            (
-                (truth.motion0, truth.motion_valid0, truth.valid0, truth.moving0),
-                (truth.motion1, truth.motion_valid1, truth.valid1, truth.moving1),
-            )
-        ):
-            valid = known & measured[:, None]
-            displacement = maps[f"displacement{view}"]
-            if displacement.shape != motion.shape:
+        for view, motion in enumerate((truth.motion0, truth.motion1)):
+            if maps[f"displacement{view}"].shape != motion.shape:
                 raise ShapeError(
-                    f"displacement{view} {tuple(displacement.shape)} is not at the truth's query times "
+                    f"displacement{view} {tuple(maps[f'displacement{view}'].shape)} is not at the truth's query times "
                     f"{tuple(motion.shape)}; predict with times=truth.times"
                 )
-            true_motion = torch.where(valid[..., None], motion, 0)
-            after = points[view][:, None] + displacement / scale[:, None]
-            residual = (after - true_points[view][:, None] - true_motion / true_scale[:, None]).norm(dim=-1)
-            there = moving[:, None].expand_as(valid)
-            total = total + self.weighting(residual, maps[f"confidence{view}"], valid, there)
-            parts |= _figures(f"{self.name}{view}", residual, maps[f"confidence{view}"], valid, there)
+        residuals = self.residuals(prediction, truth)
+        total = torch.zeros((), device=residuals[0].device)
+        parts: dict[str, Tensor] = {}
+        views = ((truth.motion_valid0, truth.valid0, truth.moving0), (truth.motion_valid1, truth.valid1, truth.moving1))
+        for view, (known, measured, moving) in enumerate(views):
+            valid, there = known & measured[:, None], moving[:, None].expand_as(known)
+            confidence = maps[f"confidence{view}"]
+            total = total + self.weighting(residuals[view], confidence, valid, there)
+            parts |= _figures(f"{self.name}{view}", residuals[view], confidence, valid, there)
         return LossValue(total, parts)
 
-    def _normalised(
-        self, prediction: PairPrediction, truth: MotionTruth
-    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor, Tensor]:
-        """Points of both views, predicted and true, each divided by its scale, and the scales (B, 1, 1, 1)."""
-        valid = (truth.valid0, truth.valid1)
-        # Invalid truth may be NaN: zero it first, so that no gradient passes through it.
-        true0 = torch.where(truth.valid0[..., None], truth.pointmap0, 0)
-        true1 = torch.where(truth.valid1[..., None], truth.pointmap1, 0)
-        points0, points1 = prediction.pointmap0, prediction.pointmap1
+
+@dataclass(frozen=True)
+class MotionRegression(_OfMotion):
+    """Distance of predicted to true positions at the query times, in units of the pair's mean distance: as published.
+
+    The residual holds the pointmap's error, too. As long as that is larger than motions are, a motion head learns to
+    make up for it rather than to move: see ``DisplacementRegression``.
+    """
+
+    name: str = "motion"
+    """Of the head, in ``PairPrediction.extras``."""
+    weighting: Weighting = ByConfidence()
+    detach_points: bool = False
+    """Let motion learn only, not the pointmaps that it starts from."""
+
+    def residuals(self, prediction: PairPrediction, truth: MotionTruth) -> tuple[Tensor, Tensor]:
+        """See ``_OfMotion``."""
+        points = (prediction.pointmap0, prediction.pointmap1)
         if self.detach_points:
-            points0, points1 = points0.detach(), points1.detach()
-        scale = mean_distance(points0, points1, *valid)[:, None, None, None]
-        true_scale = mean_distance(true0, true1, *valid)[:, None, None, None]
-        return (points0 / scale, points1 / scale), (true0 / true_scale, true1 / true_scale), scale, true_scale
+            points = (points[0].detach(), points[1].detach())
+        true_points, scale, true_scale = _scales(points, truth)
+        return tuple(
+            (
+                (points[view][:, None] + prediction.extras[self.name][f"displacement{view}"]) / scale
+                - (true_points[view][:, None] + motion) / true_scale
+            ).norm(dim=-1)
+            for view, motion in enumerate(_known_motion(truth))
+        )
+
+
+@dataclass(frozen=True)
+class DisplacementRegression(_OfMotion):
+    """Distance of predicted to true displacements, in units of the pair's mean distance; pointmaps learn nothing of it.
+
+    For networks whose pointmaps are not much better than motions are large.
+    """
+
+    name: str = "motion"
+    """Of the head, in ``PairPrediction.extras``."""
+    weighting: Weighting = ByConfidence()
+
+    def residuals(self, prediction: PairPrediction, truth: MotionTruth) -> tuple[Tensor, Tensor]:
+        """See ``_OfMotion``."""
+        points = (prediction.pointmap0.detach(), prediction.pointmap1.detach())
+        _, scale, true_scale = _scales(points, truth)
+        return tuple(
+            (prediction.extras[self.name][f"displacement{view}"] / scale - motion / true_scale).norm(dim=-1)
+            for view, motion in enumerate(_known_motion(truth))
+        )
+
+
+def _scales(points: tuple[Tensor, Tensor], truth: MotionTruth) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
+    """True points of both views, zero where there are none, and the scales of points and truth, (B, 1, 1, 1, 1)."""
+    valid = (truth.valid0, truth.valid1)
+    # Invalid truth may be NaN: zero it first, so that no gradient passes through it.
+    true0 = torch.where(truth.valid0[..., None], truth.pointmap0, 0)
+    true1 = torch.where(truth.valid1[..., None], truth.pointmap1, 0)
+    scale, true_scale = mean_distance(*points, *valid), mean_distance(true0, true1, *valid)
+    return (true0, true1), scale[:, None, None, None, None], true_scale[:, None, None, None, None]
+
+
+def _known_motion(truth: MotionTruth) -> tuple[Tensor, Tensor]:
+    """True motion of both views, zero where there is none."""
+    return (
+        torch.where(truth.motion_valid0[..., None], truth.motion0, 0),
+        torch.where(truth.motion_valid1[..., None], truth.motion1, 0),
+    )
 
 
 def _figures(name: str, residual: Tensor, confidence: Tensor, valid: Tensor, moving: Tensor) -> Mapping[str, Tensor]:

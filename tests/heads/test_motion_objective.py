@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from stereo4d_heads.motion import MotionHead
-from stereo4d_heads.motion_objective import ByConfidence, MotionRegression, MovingCounts, Weighting
+from stereo4d_heads.motion_objective import (
+    ByConfidence,
+    DisplacementRegression,
+    MotionRegression,
+    MovingCounts,
+    Weighting,
+)
 from torch import Tensor
 
 from stereo4d.errors import ShapeError
 from stereo4d.geometry.scene_flow import motion_errors, pair_scale
 from stereo4d.network.head import BackboneDims
+from stereo4d.network.objective import Objective
 from stereo4d.types import PairPrediction
 from tests.golden_numbers import load
 
@@ -61,6 +69,28 @@ def test_the_loss_equals_the_stored_one(truth: SimpleNamespace, prediction: Pair
     found = MotionRegression()(prediction, truth)
     expected = golden("loss_motion0_conf") + golden("loss_motion1_conf")
     torch.testing.assert_close(found.total, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_displacements_alone_leave_the_points_alone(truth: SimpleNamespace, prediction: PairPrediction) -> None:
+    found = DisplacementRegression()(prediction, truth)
+    found.total.backward()
+    assert prediction.pointmap0.grad is None
+    scale, true_scale = golden("loss_z_pred"), golden("loss_z_gt")
+    valid = golden("loss_mvalid0") & golden("loss_valid0")
+    residual = golden("loss_pr_mot0") / scale.view(2, 1, 1, 1) - golden("loss_gt_mot0") / true_scale.view(2, 1, 1, 1)
+    moving = valid & truth.moving0
+    torch.testing.assert_close(found.parts["motion0_moving_error"], residual.norm(dim=-1)[moving].mean())
+
+
+def test_wrong_points_do_not_disturb_the_loss_of_displacements(
+    truth: SimpleNamespace, prediction: PairPrediction
+) -> None:
+    def figures(objective: Objective, shift: float) -> Tensor:
+        moved = replace(prediction, pointmap0=-prediction.pointmap0 if shift else prediction.pointmap0)
+        return objective(moved, truth).parts["motion0_moving_error"]
+
+    assert figures(DisplacementRegression(), 1) == figures(DisplacementRegression(), 0)
+    assert figures(MotionRegression(), 1) > 5 * figures(MotionRegression(), 0)
 
 
 def test_the_loss_moves_the_points_too_unless_they_are_detached(
