@@ -9,7 +9,7 @@ from stereo4d.types import Scene
 from stereo4d_plugins.viewers.clouds import trusted
 from stereo4d_plugins.viewers.rerun_look import Look
 
-ARROWS = 400  # of a frame: 10 KB each, and more of them hide what moves
+ARROWS = 150  # of a frame, 4 KB: more of them hide what moves
 TRAILS = 240  # points that are followed
 SEEDS = 4  # frames that these points are taken from, so that what comes later has trails too
 TRAIL_FRAMES = 8  # a trail reaches back: 23 KB a frame for all of them, however long the video is
@@ -28,7 +28,7 @@ def log_arrows(recording: rr.RecordingStream, scene: Scene, frame: int, look: Lo
         origins=scene.points(frame).reshape(-1, 3)[rows],
         vectors=vectors,
         colors=[ARROW_COLOR],
-        radii=rr.Radius.ui_points(1.2),
+        radii=rr.Radius.ui_points(0.7),
     )
     recording.log("world/motion/arrows", arrows)
 
