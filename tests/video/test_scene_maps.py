@@ -110,7 +110,7 @@ def test_tracks_follow_what_moves_and_stay_on_what_stands_still(told):
     moving = np.asarray(scene.dynamic[0])[pixels[:, 1], pixels[:, 0]] != 0
     assert 10 < moving.sum() < len(pixels) - 100
     true = np.stack([in_scene(scene, truth, truth.positions(0, time)) for time in truth.clip.times], 2)
-    error = np.linalg.norm(tracks.points - true[pixels[:, 1], pixels[:, 0]].transpose(0, 2, 1), axis=2) / far(scene)
+    error = np.linalg.norm(tracks.points - true[pixels[:, 1], pixels[:, 0]], axis=2) / far(scene)
     seen = tracks.visible[moving]
     assert seen[:, :3].any(0).all()  # before it leaves the picture
     assert np.quantile(error[moving][seen], 0.95) < 2e-3
