@@ -51,7 +51,7 @@ def use(commands: Sequence[Sequence[str]], target: Path, folder: Path) -> str:
     command = [sys.executable, "-c", COMMANDS, json.dumps([list(line) for line in commands])]
     environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.returncode == 0, f"{done.returncode}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
     return done.stdout
 
 
