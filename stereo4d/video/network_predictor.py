@@ -64,8 +64,9 @@ class NetworkOnClip(ClipPredictor):
         self, network: StereoNetwork, clip: Clip, edges: Sequence[Edge], query_times: Sequence[float] = ()
     ) -> None:
         self._device = next(network.parameters()).device
+        height, width = clip.rgb.shape[1:3]
         self.batch_size = suitable_batch(
-            self._device, *clip.rgb.shape[1:3], network.config.patch_size, maps=max(1, len(query_times))
+            self._device, height, width, network.config.patch_size, maps=max(1, len(query_times))
         )
         self.cache = EncodingCache(network, clip, edges)
         """What it has encoded of the clip."""

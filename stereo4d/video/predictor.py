@@ -11,6 +11,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -212,7 +213,7 @@ class Predictor(ABC):
             )
         predictions = []
         for image0, image1 in zip(images0, images1, strict=True):
-            asked = {"query_times": query_times} if query_times else {}
+            asked: dict[str, Any] = {"query_times": query_times} if query_times else {}
             at_work = self.open(clip_of_two(image0, image1), [(0, 1)], seed=seed, **asked)
             predictions.append(at_work.predict([(0, 1)]))
             for remark in at_work.remarks() if len(images0) == 1 else ():
@@ -243,8 +244,9 @@ def _joined(predictions: Sequence[PairPrediction]) -> PairPrediction:
         head: {name: torch.cat([one.extras[head][name] for one in predictions]) for name in maps}
         for head, maps in predictions[0].extras.items()
     }
-    names = ("pointmap0", "confidence0", "pointmap1", "confidence1")
-    return PairPrediction(*(joined(name) for name in names), extras=extras)
+    return PairPrediction(
+        joined("pointmap0"), joined("confidence0"), joined("pointmap1"), joined("confidence1"), extras
+    )
 
 
 def clip_of_two(image0: Tensor, image1: Tensor) -> Clip:
