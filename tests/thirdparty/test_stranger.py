@@ -66,7 +66,8 @@ def test_two_steps_trained_the_head_and_nothing_else(folder):
     trained = {name.removeprefix("network."): value for name, value in checkpoint["state_dict"].items()}
     assert {name.split(".")[0] for name in trained.keys() - embedded.keys()} == {"dynamics_head1", "dynamics_head2"}
     for name, value in embedded.items():
-        assert torch.equal(trained[name], value.float()), name
+        # the average of equal weights is equal but for rounding; a step of training is a hundred times as far
+        torch.testing.assert_close(trained[name], value.float(), rtol=1e-6, atol=1e-7, msg=name)
     figures = (folder / "out" / "moving" / "logs").rglob("metrics.csv")
     assert "val/dynamics_iou" in next(figures).read_text().splitlines()[0]
 
