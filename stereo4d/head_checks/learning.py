@@ -132,7 +132,7 @@ def take_steps(lab: Lab, rank: int, meeting: Path) -> None:
         with torch.no_grad():  # torch.optim would import the compiler, seconds for each process
             for parameter in learning:
                 if parameter.grad is not None:
-                    parameter -= 1e-3 * parameter.grad
+                    parameter.sub_(parameter.grad, alpha=1e-3)
     total = torch.stack([parameter.detach().double().sum() for parameter in learning]).sum()
     totals = [torch.zeros_like(total) for _ in range(PROCESSES)]
     dist.all_gather(totals, total)
