@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from stereo4d.errors import UsageError
-from stereo4d.geometry.scene_flow import motion_errors, pair_scale
 from stereo4d.motion import DisplacementField
 from stereo4d.network.head import BackboneDims, Output, TimedHead
+from stereo4d.network.motion_errors import errors_of_motion
 from stereo4d.network.objective import MotionTruth
 from stereo4d.types import PairPrediction
 from stereo4d_heads.activation import ABOVE_ONE, Mode, as_mode, confidence_from_raw, points_from_raw
@@ -153,20 +153,10 @@ class MotionHead(TimedHead):
         self, name: str, prediction: PairPrediction, truth: MotionTruth
     ) -> dict[str, Tensor]:
         """EPE3D, delta 0.05 and 0.10 after median scaling, of all and of moving pixels, and EPE3D of no motion."""
-        maps = prediction.extras[name]
-        predicted = torch.stack([maps["displacement0"], maps["displacement1"]], 1)
-        true = torch.stack([truth.motion0, truth.motion1], 1)
-        valid = torch.stack(
-            [truth.motion_valid0 & truth.valid0[:, None], truth.motion_valid1 & truth.valid1[:, None]], 1
-        )
-        moving = valid & torch.stack([truth.moving0, truth.moving1], 1)[:, :, None]
-        pointmaps = (prediction.pointmap0, prediction.pointmap1)
-        scale = pair_scale(pointmaps, (truth.pointmap0, truth.pointmap1), (truth.valid0, truth.valid1))
         figures = {}
-        for kind, mask in (("all", valid), ("moving", moving)):
-            found = motion_errors(predicted, true, mask, scale)
-            figures[f"epe3d_{kind}"] = found.epe3d
-            figures[f"delta005_{kind}"] = found.delta_near
-            figures[f"delta010_{kind}"] = found.delta_far
-            figures[f"epe3d_{kind}_zero_motion"] = motion_errors(torch.zeros_like(true), true, mask, scale).epe3d
+        for kind, errors in errors_of_motion(prediction.extras[name], prediction, truth).items():
+            figures[f"epe3d_{kind}"] = errors.predicted.epe3d
+            figures[f"delta005_{kind}"] = errors.predicted.delta_near
+            figures[f"delta010_{kind}"] = errors.predicted.delta_far
+            figures[f"epe3d_{kind}_zero_motion"] = errors.nothing_moves.epe3d
         return figures

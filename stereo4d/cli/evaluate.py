@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 
 def evaluate(
@@ -40,7 +40,7 @@ def evaluate(
         height: Height of synthetic clips in pixels, even.
         out: Folder that keeps synthetic clips and what was measured on them; what is there is not measured again.
         device: auto, cpu, cuda or cuda:N.
-        precision: auto, exact (float32) or bf16.
+        precision: auto, exact (float32), bf16 or fast.
         seed: Same seed, same reconstruction.
         quiet: Show no progress.
         json: Print one JSON object instead of a table.
@@ -69,15 +69,21 @@ def evaluate(
     return evaluate_clips(ours, peer, wanted, out=out, quiet=quiet, json=json)
 
 
+MOTION_TIMES = (0.0, 0.5, 1.0)
+"""Query times at which motion is measured: of each view the other's time, and half of the way."""
+
+
 def _evaluate_pairs(pairs: int, weights: str, device: str, precision: str, *, quiet: bool, json: bool) -> int:
     """Print a table of errors on pairs beside what guesses would score; every pair is by itself, as two images are."""
     from stereo4d.cli.common import print_json
     from stereo4d.data.module import HELD_OUT, BatchRecipe
     from stereo4d.data.synthetic.world import WorldConfig
     from stereo4d.errors import UsageError
+    from stereo4d.evaluation.motion import motion_figures
     from stereo4d.evaluation.pairs import join_figures, pair_figures, table
     from stereo4d.network.precision import resolve_device
     from stereo4d.progress import Progress
+    from stereo4d.video.head_maps import MOTION
     from stereo4d.video.predictors import load_predictor
 
     if pairs < 1:
@@ -86,18 +92,24 @@ def _evaluate_pairs(pairs: int, weights: str, device: str, precision: str, *, qu
     size, patch = predictor.traits.size, predictor.traits.patch_size
     # The network's own resolution, in the aspect ratio 3:2 that most of its training pairs have.
     height = round(size * 2 / 3 / patch) * patch
-    recipe = BatchRecipe(WorldConfig(), 16, ((height, size),))
+    times = MOTION_TIMES if predictor.traits.takes_times else ()
+    recipe = BatchRecipe(WorldConfig(), 16, ((height, size),), at_times=times)
     batches = []
     count = -(-pairs // recipe.batch_size)
     with Progress(quiet=quiet or json).stage("evaluate", count, "batch") as stage:
         for number in range(count):
             batch = recipe.make(HELD_OUT + 1_000_000 + number, "cpu")
-            batches.append(pair_figures(predictor.predict_images(batch.image0, batch.image1), batch))
+            asked: dict[str, Any] = {"query_times": times} if times else {}
+            prediction = predictor.predict_images(batch.image0, batch.image1, **asked)
+            figures = pair_figures(prediction, batch)
+            if MOTION in prediction.extras:
+                figures |= motion_figures(prediction.extras[MOTION], prediction, batch)
+            batches.append(figures)
             stage.advance()
-    figures = join_figures(batches)
+    joined = join_figures(batches)
     if json:
-        print_json({key: figure.row() for key, figure in figures.items()})
+        print_json({key: figure.row() for key, figure in joined.items()})
     else:
         print(f"{count * recipe.batch_size} held-out synthetic pairs of {size}x{height}, weights {weights}\n")
-        print(table(figures))
+        print(table(joined))
     return 0

@@ -26,14 +26,23 @@ class BatchRecipe:
     sizes: tuple[tuple[int, int], ...]
     """(height, width) choices; one is drawn per batch."""
     query_times: int = 0
-    """Times at which motion is known, of each pair."""
+    """Times at which motion is known, drawn for each pair."""
+    at_times: tuple[float, ...] = ()
+    """The same times for every pair, instead of drawn ones."""
 
     def make(self, number: int, device: torch.device | str) -> PairBatch:
         """The batch of that number, drawn and rendered on the device."""
         choice = torch.Generator().manual_seed(number)
         height, width = self.sizes[int(torch.randint(len(self.sizes), (), generator=choice))]
         return sample_pairs(
-            self.world, self.batch_size, height, width, seed=number, device=device, query_times=self.query_times
+            self.world,
+            self.batch_size,
+            height,
+            width,
+            seed=number,
+            device=device,
+            query_times=self.query_times,
+            at_times=self.at_times,
         )
 
 

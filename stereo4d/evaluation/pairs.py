@@ -47,22 +47,22 @@ class Figure:
     title: str
     unit: str
     predicted: Tensor
-    """(B,)."""
+    """(B,); NaN where a pair has nothing to measure."""
     guess: Tensor
     """(B,)."""
     guess_name: str
     larger_is_better: bool = False
 
     def row(self) -> dict[str, float | str]:
-        """Means and medians over the pairs."""
+        """Means and medians over the pairs that have the figure."""
         return {
             "figure": self.title,
             "unit": self.unit,
-            "mean": float(self.predicted.mean()),
-            "median": float(self.predicted.median()),
+            "mean": float(self.predicted.nanmean()),
+            "median": float(self.predicted.nanmedian()),
             "guess": self.guess_name,
-            "guess mean": float(self.guess.mean()),
-            "guess median": float(self.guess.median()),
+            "guess mean": float(self.guess.nanmean()),
+            "guess median": float(self.guess.nanmedian()),
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -93,6 +94,7 @@ def sample_pairs(
     seed: int,
     device: torch.device | str = "cpu",
     query_times: int = 0,
+    at_times: Sequence[float] = (),
 ) -> PairBatch:
     """Draw B worlds and see each at two random times in [0, 1].
 
@@ -103,7 +105,8 @@ def sample_pairs(
         width: W.
         seed: the same seed gives the same batch on the same kind of device.
         device: where the world is drawn and rendered.
-        query_times: Q, times at which motion is known, of each pair; the images do not depend on it.
+        query_times: Q, times at which motion is known, drawn for each pair; the images do not depend on it.
+        at_times: the same times for every pair, instead of drawn ones.
     """
     world = sample_world(config, batch, seed=seed, device=device)
     draw = Draw(seed + 1_000_003, device)
@@ -114,6 +117,8 @@ def sample_pairs(
     time0 = torch.where(forward, start, start + gap)
     time1 = torch.where(forward, start + gap, start)
     times = _query_times(batch, query_times, Draw(seed + 2_000_003, device))
+    if at_times:
+        times = torch.tensor([list(at_times)] * batch, device=times.device)
     return _observe(world, config, time0, time1, times, height, width, draw)
 
 
