@@ -1,4 +1,4 @@
-"""Figures of motion: what stands still scores as the guess does, the truth scores perfectly, and pairs may have none."""
+"""Figures of motion: standing still scores as the guess does, the truth perfectly, and pairs may have none."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from stereo4d.cli.main import main
 from stereo4d.data.synthetic.pairs import PairBatch, sample_pairs
 from stereo4d.data.synthetic.world import WorldConfig
 from stereo4d.evaluation.motion import motion_figures
+from stereo4d.network.config import HeadChoice
 from stereo4d.network.weights import save_model
 from stereo4d.types import PairPrediction
 from tests.golden_numbers import drawn_network, small_config
@@ -51,11 +52,9 @@ def test_a_pair_where_nothing_moves_does_not_count(truth: PairBatch) -> None:
 
 
 def test_evaluate_measures_motion_of_weights_that_have_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from stereo4d.network.config import HeadChoice
-
     narrow = {"feature_dim": 6, "last_dim": 4, "layer_dims": [4, 6, 8, 8]}
     heads = {"motion": HeadChoice("motion", {"embed_dim": 16, **narrow})}
-    save_model(drawn_network(small_config("dpt", head_options=narrow, heads=heads, img_size=(32, 48))), tmp_path)
+    save_model(drawn_network(small_config("dpt", head_options=narrow, heads=heads)), tmp_path)
     assert main(["evaluate", "synthetic", "--weights", str(tmp_path), "--pairs", "1", "--device", "cpu", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert rows["epe3d_moving"]["guess"] == "no motion"

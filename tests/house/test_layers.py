@@ -31,7 +31,7 @@ MAY = {
     "data": {"geometry"},
     "alignment": {"geometry"},
     # it measures what the pipeline makes of the synthetic world
-    "evaluation": {"geometry", "alignment", "data", "video"},
+    "evaluation": {"geometry", "alignment", "data", "network", "video"},
     "training": {"network", "data", "geometry", "evaluation"},
     # plan and job read image sizes through the transforms that keep intrinsics right
     "video": {"network", "alignment", "geometry", "data"},

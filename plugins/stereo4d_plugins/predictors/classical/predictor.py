@@ -36,8 +36,9 @@ class ClassicalPredictor(Predictor):
         intrinsics: np.ndarray | None = None,
         seed: int = 0,
         progress: Progress = SILENT,
+        query_times: Sequence[float] = (),
     ) -> ClipPredictor:
-        """See ``Predictor.open``: finds the cameras of the whole clip."""
+        """See ``Predictor.open``: finds the cameras of the whole clip; of motion it can only tell that there is some."""
         calibration = calibrate_clip(clip.rgb, intrinsics=intrinsics, seed=seed, progress=progress)
         return ClassicalClip(clip, edges, calibration, seed=seed)
 
