@@ -38,7 +38,7 @@ class ClassicalPredictor(Predictor):
         progress: Progress = SILENT,
         query_times: Sequence[float] = (),
     ) -> ClipPredictor:
-        """See ``Predictor.open``: finds the cameras of the whole clip; of motion it can only tell that there is some."""
+        """See ``Predictor.open``: finds the cameras of the whole clip; motion is only told to be there."""
         calibration = calibrate_clip(clip.rgb, intrinsics=intrinsics, seed=seed, progress=progress)
         return ClassicalClip(clip, edges, calibration, seed=seed)
 
