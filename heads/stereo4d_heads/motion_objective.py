@@ -145,15 +145,27 @@ class DisplacementRegression(_OfMotion):
     name: str = "motion"
     """Of the head, in ``PairPrediction.extras``."""
     weighting: Weighting = ByConfidence()
+    softness: float = 0.0
+    """Distances below about this many mean distances count by their square.
+
+    A plain distance is smallest at the median. Most pixels stand still, so a head that cannot tell yet which ones move
+    does best by moving none, and stays there; squares are smallest at the mean, which leads on from the first hint.
+    """
 
     def residuals(self, prediction: PairPrediction, truth: MotionTruth) -> tuple[Tensor, Tensor]:
         """See ``_OfMotion``."""
         points = (prediction.pointmap0.detach(), prediction.pointmap1.detach())
         _, scale, true_scale = _scales(points, truth)
         return tuple(
-            (prediction.extras[self.name][f"displacement{view}"] / scale - motion / true_scale).norm(dim=-1)
+            self._soft(prediction.extras[self.name][f"displacement{view}"] / scale - motion / true_scale)
             for view, motion in enumerate(_known_motion(truth))
         )
+
+    def _soft(self, difference: Tensor) -> Tensor:
+        """Lengths of (..., 3) vectors, rounded off at zero (Charbonnier)."""
+        if not self.softness:
+            return difference.norm(dim=-1)
+        return (difference.square().sum(-1) + self.softness**2).sqrt() - self.softness
 
 
 def _scales(points: tuple[Tensor, Tensor], truth: MotionTruth) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:

@@ -82,6 +82,26 @@ def test_displacements_alone_leave_the_points_alone(truth: SimpleNamespace, pred
     torch.testing.assert_close(found.parts["motion0_moving_error"], residual.norm(dim=-1)[moving].mean())
 
 
+def test_soft_distances_are_squares_near_zero_and_distances_far_away() -> None:
+    soft, plain = DisplacementRegression(softness=0.1), DisplacementRegression()
+    near, far = torch.tensor([[1e-3, 0, 0]]), torch.tensor([[0.0, 30.0, 40.0]])
+    torch.testing.assert_close(soft._soft(near), near.norm(dim=-1).square() / 0.2, rtol=1e-3, atol=1e-7)
+    torch.testing.assert_close(soft._soft(far), plain._soft(far) - 0.1, rtol=1e-4, atol=1e-4)
+
+
+def test_where_most_pixels_stand_still_only_squares_lead_away_from_no_motion() -> None:
+    """Two pixels stand still, one moves by 0.3; a head that cannot tell them apart says one motion for all."""
+    motion = torch.tensor([[0.0, 0, 0], [0.0, 0, 0], [0.3, 0, 0]])
+
+    def pull(objective: DisplacementRegression) -> float:
+        said = torch.full((1, 3), 1e-3).mul(torch.tensor([1.0, 0, 0])).requires_grad_()
+        objective._soft(said - motion).sum().backward()
+        return said.grad[0, 0].item()
+
+    assert pull(DisplacementRegression()) > 0.9  # back to no motion
+    assert pull(DisplacementRegression(softness=0.3)) < -0.5  # on to the mean
+
+
 def test_wrong_points_do_not_disturb_the_loss_of_displacements(
     truth: SimpleNamespace, prediction: PairPrediction
 ) -> None:
