@@ -51,10 +51,17 @@ class Hub:
         ]
 
 
+class _QuietServer(ThreadingHTTPServer):
+    """Says nothing of clients that hang up: tests read what the program under test says."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass
+
+
 @contextmanager
 def serve(hub: Hub) -> Iterator[Hub]:
     """Answer on a free port of this machine for as long as the block runs."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
+    server = _QuietServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
     server.daemon_threads = True
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)

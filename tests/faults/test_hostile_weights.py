@@ -8,6 +8,7 @@ import os
 import pathlib
 import pickle
 import resource
+import stat
 import struct
 import subprocess
 import sys
@@ -457,7 +458,8 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path_factory: pytest.TempPathF
     folder = tmp_path_factory.mktemp("shut")
     path = write_pth(folder, small_config("linear"))
     load_model(path)  # whatever it imports is imported
-    for parent in (folder, folder.parent, folder.parent.parent):
+    shut = [parent for parent in (folder, *folder.parents) if not parent.stat().st_mode & stat.S_IXOTH]
+    for parent in shut:
         parent.chmod(0o755)
     path.chmod(0)
     os.seteuid(65534)
@@ -466,8 +468,8 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path_factory: pytest.TempPathF
             load_model(path)
     finally:
         os.seteuid(0)
-        folder.parent.chmod(0o700)
-        folder.parent.parent.chmod(0o700)
+        for parent in shut:
+            parent.chmod(0o700)
 
 
 # ---- through the command ---------------------------------------------------------------------------------------------

@@ -32,10 +32,13 @@ def resolve(source: str | Path, *, also: Sequence[str] = ()) -> Path:
     if str(source) == EMBEDDED:
         return Path(__file__).parents[2] / "assets" / "embedded" / _SAFETENSORS
     path = Path(source).expanduser()
-    if path.is_file():
-        return path
-    if (path / _SAFETENSORS).is_file():
-        return path / _SAFETENSORS
+    try:
+        if path.is_file():
+            return path
+        if (path / _SAFETENSORS).is_file():
+            return path / _SAFETENSORS
+    except PermissionError as error:  # of a folder on the way
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     name = str(source)
     published = find(name)
     if (found := in_room(name) if published is None else locate(published)) is not None:
