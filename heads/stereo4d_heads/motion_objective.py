@@ -60,11 +60,13 @@ class MovingCounts(Weighting):
     """Reward for confidence; > 0."""
     factor: float = 1.0
     """Weight of moving pixels, as a multiple of the largest confidence of static ones."""
+    limit: float = 20.0
+    """That confidence counts up to here: it has no end where a static pixel's motion is exactly nothing."""
 
     def __call__(self, residual: Tensor, confidence: Tensor, valid: Tensor, moving: Tensor) -> Tensor:
         """See ``Weighting``."""
         static = valid & ~moving
-        largest = torch.where(static, confidence.detach(), 1).amax()
+        largest = torch.where(static, confidence.detach(), 1).amax().clamp(max=self.limit)
         by_confidence = confidence * residual - self.alpha * confidence.log()
         # confidence of moving pixels learns too, but from their residual alone, which it cannot make smaller
         fair = self.factor * largest * residual + confidence * residual.detach() - self.alpha * confidence.log()

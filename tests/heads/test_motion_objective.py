@@ -169,6 +169,14 @@ def test_confidence_of_moving_pixels_still_tells_their_error() -> None:
     assert wrong > 0.5
 
 
+def test_one_very_sure_static_pixel_does_not_outweigh_everything() -> None:
+    residual = torch.tensor([[[[0.5, 1e-9]]]]).requires_grad_()
+    moving = torch.tensor([[[[True, False]]]])
+    sure = torch.tensor([[[[2.0, 1e6]]]])
+    MovingCounts()(residual, sure, torch.ones_like(moving), moving).backward()
+    assert residual.grad[0, 0, 0, 0].item() == pytest.approx(20 / 2)
+
+
 def test_a_prediction_at_other_times_is_refused(truth: SimpleNamespace, prediction: PairPrediction) -> None:
     truth.motion0 = truth.motion0.expand(-1, 2, -1, -1, -1)
     with pytest.raises(ShapeError, match=r"not at the truth's query times"):
