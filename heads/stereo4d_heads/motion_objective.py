@@ -128,13 +128,13 @@ class MotionRegression(_OfMotion):
         if self.detach_points:
             points = (points[0].detach(), points[1].detach())
         true_points, scale, true_scale = _scales(points, truth)
-        return tuple(
-            (
-                (points[view][:, None] + prediction.extras[self.name][f"displacement{view}"]) / scale
-                - (true_points[view][:, None] + motion) / true_scale
-            ).norm(dim=-1)
-            for view, motion in enumerate(_known_motion(truth))
-        )
+        maps, motion = prediction.extras[self.name], _known_motion(truth)
+
+        def distance(view: int) -> Tensor:
+            after = (points[view][:, None] + maps[f"displacement{view}"]) / scale
+            return (after - (true_points[view][:, None] + motion[view]) / true_scale).norm(dim=-1)
+
+        return distance(0), distance(1)
 
 
 @dataclass(frozen=True)
@@ -158,9 +158,10 @@ class DisplacementRegression(_OfMotion):
         """See ``_OfMotion``."""
         points = (prediction.pointmap0.detach(), prediction.pointmap1.detach())
         _, scale, true_scale = _scales(points, truth)
-        return tuple(
-            self._soft(prediction.extras[self.name][f"displacement{view}"] / scale - motion / true_scale)
-            for view, motion in enumerate(_known_motion(truth))
+        maps, (motion0, motion1) = prediction.extras[self.name], _known_motion(truth)
+        return (
+            self._soft(maps["displacement0"] / scale - motion0 / true_scale),
+            self._soft(maps["displacement1"] / scale - motion1 / true_scale),
         )
 
     def _soft(self, difference: Tensor) -> Tensor:
