@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from network_work import vit_large
 
-from stereo4d.network.config import StereoConfig
 from stereo4d.network.stereo import StereoNetwork
 from stereo4d.types import PairPrediction
 from stereo4d.video.clip import Clip
@@ -27,21 +27,6 @@ Timing = tuple[float, float]
 """(seconds on the clock, seconds of processor time)."""
 
 FIELDS = ("pointmap0", "confidence0", "pointmap1", "confidence1")
-
-
-def build_network(enc_depth: int, dec_depth: int) -> StereoNetwork:
-    torch.manual_seed(0)
-    config = StereoConfig(
-        enc_embed_dim=1024,
-        enc_depth=enc_depth,
-        enc_num_heads=16,
-        dec_embed_dim=768,
-        dec_depth=dec_depth,
-        dec_num_heads=12,
-        head_type="linear",
-        landscape_only=False,
-    )
-    return StereoNetwork(config).eval()
 
 
 def noise_clip(frames: int, height: int, width: int) -> Clip:
@@ -75,7 +60,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads:  # with one, processor seconds are right even on a machine that is busy with other work
         torch.set_num_threads(options.threads)
-    network = build_network(options.enc_depth, options.dec_depth)
+    network = vit_large(options.enc_depth, options.dec_depth, head_type="linear")
     clip = noise_clip(options.frames, options.height, options.width)
     edges = window_graph(options.frames, options.window)
     # Both ways meet warm threads and warm memory.

@@ -12,30 +12,14 @@ import argparse
 import time
 
 import torch
+from network_work import vit_large
 from torch.utils.flop_counter import FlopCounterMode
 
-from stereo4d.network.config import HeadChoice, StereoConfig
+from stereo4d.network.config import HeadChoice
 from stereo4d.network.precision import choose, resolve_device
 from stereo4d.network.stereo import StereoNetwork
 
 TIMES = (0, 1, 2, 3)
-
-
-def build_network(enc_depth: int, dec_depth: int) -> StereoNetwork:
-    torch.manual_seed(0)
-    return StereoNetwork(
-        StereoConfig(
-            enc_embed_dim=1024,
-            enc_depth=enc_depth,
-            enc_num_heads=16,
-            dec_embed_dim=768,
-            dec_depth=dec_depth,
-            dec_num_heads=12,
-            head_type="dpt",
-            landscape_only=False,
-            heads={"motion": HeadChoice("motion")},
-        )
-    ).eval()
 
 
 def predict(network: StereoNetwork, images: torch.Tensor, queries: int) -> None:
@@ -56,8 +40,8 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     device = resolve_device(options.device)
-    network = build_network(options.enc_depth, options.dec_depth).to(device)
-    network.precision = choose("exact", device)  # for counting: convolutions by fewer products are not counted
+    network = vit_large(options.enc_depth, options.dec_depth, heads={"motion": HeadChoice("motion")}).to(device)
+    # first in exact precision, the builder's: convolutions by fewer products are not counted
     images = torch.rand(1, 3, options.height, options.width, device=device) * 2 - 1
     work, best = {}, dict.fromkeys(TIMES, float("inf"))
     for queries in TIMES:

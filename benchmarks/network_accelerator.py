@@ -7,7 +7,7 @@ import copy
 import time
 
 import torch
-from network_work import deviation, make_realistic, pictures, vit_large
+from network_work import FRAMES, SIZE, WINDOW, deviation, make_realistic, pictures, vit_large
 
 from stereo4d.network.precision import choose
 from stereo4d.network.settling import settle
@@ -16,8 +16,6 @@ from stereo4d.network.weights import empty_network
 from stereo4d.video.network_cost import count_gflop
 from stereo4d.video.pair_graph import window_graph
 
-SIZE = (288, 512)
-FRAMES, WINDOW = 16, 3
 SIDE = 8192
 
 

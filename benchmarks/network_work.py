@@ -1,10 +1,11 @@
-"""What ``network.py`` measures with: networks of ViT-L's width, the baseline written out, clocks and deviations."""
+"""What benchmarks of networks measure with: ViT-L's widths, the baseline written out, clocks, deviations."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +20,19 @@ from stereo4d.types import PairPrediction
 from stereo4d.video.clip import Clip
 
 Rows = dict[str, float]
+SIZE = (288, 512)
+"""(height, width) of what published figures are about."""
+FRAMES, WINDOW = 16, 3
 
 
-def vit_large(enc_depth: int = 24, dec_depth: int = 12) -> StereoNetwork:
-    """Widths and heads of the published ViT-L-512-DPT, and its depths unless told otherwise; weights are drawn."""
+def vit_large(enc_depth: int = 24, dec_depth: int = 12, **options: Any) -> StereoNetwork:
+    """Widths and heads of the published ViT-L-512-DPT, and its depths unless told otherwise; weights are drawn.
+
+    Args:
+        enc_depth: blocks of the encoder.
+        dec_depth: blocks of each decoder.
+        options: further ones of ``StereoConfig``.
+    """
     torch.manual_seed(0)
     config = StereoConfig(
         enc_embed_dim=1024,
@@ -31,8 +41,7 @@ def vit_large(enc_depth: int = 24, dec_depth: int = 12) -> StereoNetwork:
         dec_embed_dim=768,
         dec_depth=dec_depth,
         dec_num_heads=12,
-        head_type="dpt",
-        landscape_only=False,
+        **{"head_type": "dpt", "landscape_only": False, **options},
     )
     network = StereoNetwork(config).eval()
     network.precision = Precision(full=True)

@@ -11,9 +11,10 @@ import argparse
 import time
 
 import torch
+from network_work import vit_large
 
 from stereo4d.network.precision import PRECISIONS, choose, has_native_bf16, resolve_device
-from stereo4d.network.stereo import StereoConfig, StereoNetwork
+from stereo4d.network.stereo import StereoNetwork
 from stereo4d.types import PairPrediction
 
 
@@ -36,16 +37,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     device = resolve_device(options.device)
-    torch.manual_seed(0)
-    config = StereoConfig(
-        enc_embed_dim=1024,
-        enc_depth=options.enc_depth,
-        enc_num_heads=16,
-        dec_embed_dim=768,
-        dec_depth=options.dec_depth,
-        dec_num_heads=12,
-    )
-    network = StereoNetwork(config).to(device).eval()
+    network = vit_large(options.enc_depth, options.dec_depth, head_type="linear").to(device)
     images = torch.rand(1, 3, options.height, options.width, device=device) * 2 - 1
     results = {}
     for name in ("exact", "bf16"):
