@@ -73,6 +73,27 @@ class MovingCounts(Weighting):
         return masked_mean(torch.where(moving, fair, by_confidence), valid)
 
 
+@dataclass(frozen=True)
+class MovingApart(Weighting):
+    """Moving pixels count as much as all static ones together, whatever the confidence, which learns from residuals.
+
+    For networks that learn motion from little: where nearly all pixels rest, and are soon known to, confidence makes
+    every doubt about them dearer than all motion is worth.
+    """
+
+    alpha: float = 0.2
+    """Reward for confidence; > 0."""
+    floor: float = 0.01
+    """Residuals are at least this large to confidence, which has no end where a static pixel's motion is exactly none:
+    it settles at alpha / floor, and one moving pixel taken for static does not outweigh all others."""
+
+    def __call__(self, residual: Tensor, confidence: Tensor, valid: Tensor, moving: Tensor) -> Tensor:
+        """See ``Weighting``."""
+        found = residual.detach().clamp(min=self.floor)
+        apart = masked_mean(residual, valid & moving) + masked_mean(residual, valid & ~moving)
+        return apart + masked_mean(confidence * found - self.alpha * confidence.log(), valid)
+
+
 class _OfMotion(Objective):
     """What objectives of motion have in common: residuals of both views, weighted."""
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from stereo4d.data.synthetic.pairs import PairBatch, sample_pairs
+from stereo4d.data.pair_batch import PairBatch
+from stereo4d.data.synthetic.pairs import sample_pairs
 from stereo4d.data.synthetic.world import WorldConfig
 
 HELD_OUT = 2**40

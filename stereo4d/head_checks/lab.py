@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stereo4d.data.pair_batch import PairBatch
 from stereo4d.data.synthetic.clip import synthesize_clip
-from stereo4d.data.synthetic.pairs import PairBatch, sample_pairs
+from stereo4d.data.synthetic.pairs import sample_pairs
 from stereo4d.data.synthetic.world import WorldConfig
 from stereo4d.head_checks.subject import NARROW, Subject
 from stereo4d.network.config import HeadChoice, StereoConfig

@@ -11,7 +11,7 @@ import torch
 from timm.optim import param_groups_weight_decay
 from torch import Tensor
 
-from stereo4d.data.synthetic.pairs import PairBatch
+from stereo4d.data.pair_batch import PairBatch, symmetrised
 from stereo4d.errors import UsageError
 from stereo4d.evaluation.metrics import depth_errors
 from stereo4d.network.objective import LossValue, Objective
@@ -127,7 +127,7 @@ class PairModule(L.LightningModule):
 
     def _both_orders(self, batch: PairBatch) -> tuple[PairPrediction, PairBatch, Tensor]:
         """Predict (0, 1) and (1, 0) of every pair from one encoding of each image."""
-        truth = joined(batch, batch.swapped())
+        truth = symmetrised(batch)
         encoded = self.network.encode(truth.image0)  # view 0 of both orders is every image once
         count = len(batch.image0)
         other = torch.arange(2 * count, device=encoded.tokens.device).roll(count)
@@ -158,8 +158,3 @@ class PairModule(L.LightningModule):
         figures = {f"{stage}/{name}": value for name, value in loss.parts.items()}
         self.log_dict(figures, batch_size=batch_size)
         self.log(f"{stage}/loss", loss.total.detach(), batch_size=batch_size, prog_bar=True)
-
-
-def joined(first: PairBatch, second: PairBatch) -> PairBatch:
-    """Two batches as one."""
-    return PairBatch(**{name: torch.cat([value, vars(second)[name]]) for name, value in vars(first).items()})

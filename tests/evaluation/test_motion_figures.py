@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from stereo4d.cli.main import main
-from stereo4d.data.synthetic.pairs import PairBatch, sample_pairs
+from stereo4d.data.pair_batch import PairBatch
+from stereo4d.data.synthetic.pairs import sample_pairs
 from stereo4d.data.synthetic.world import WorldConfig
 from stereo4d.evaluation.motion import motion_figures
 from stereo4d.network.config import HeadChoice

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from stereo4d.data.synthetic.pairs import PairBatch, sample_pairs
+from stereo4d.data.pair_batch import PairBatch
+from stereo4d.data.synthetic.pairs import sample_pairs
 from stereo4d.data.synthetic.world import WorldConfig
 from stereo4d.evaluation.pairs import join_figures, pair_figures, table
 from stereo4d.types import PairPrediction

@@ -3,86 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from stereo4d.data.pair_batch import PairBatch, turned
 from stereo4d.data.synthetic.motion import camera_intrinsics, camera_pose, surface_position
 from stereo4d.data.synthetic.render import Rendered, render
 from stereo4d.data.synthetic.world import Draw, World, WorldConfig, sample_world
 from stereo4d.geometry.camera import project
 from stereo4d.geometry.rigid import invert, transform_points
-
-
-@dataclass(frozen=True)
-class PairBatch:
-    """B pairs (view 0, view 1) with exact truth. Every pixel has a measurement."""
-
-    image0: Tensor
-    """(B, 3, H, W) in [-1, 1]."""
-    image1: Tensor
-    """(B, 3, H, W) in [-1, 1]."""
-    pointmap0: Tensor
-    """(B, H, W, 3): points of view 0's pixels at view 0's time, in view 0's camera."""
-    pointmap1: Tensor
-    """(B, H, W, 3): points of view 1's pixels at view 1's time, in view 0's camera."""
-    valid0: Tensor
-    """(B, H, W) bool: pointmap0 has a measurement."""
-    valid1: Tensor
-    """(B, H, W) bool."""
-    moving0: Tensor
-    """(B, H, W) bool: the surface moves on its own."""
-    moving1: Tensor
-    """(B, H, W) bool."""
-    match0: Tensor
-    """(B, H, W, 2): where view 0's surface points are seen in view 1, in pixels (u, v); NaN where they are not."""
-    match1: Tensor
-    """(B, H, W, 2): where view 1's surface points are seen in view 0; NaN where they are not."""
-    intrinsics0: Tensor
-    """(B, 3, 3), pixels."""
-    intrinsics1: Tensor
-    """(B, 3, 3), pixels."""
-    relative: Tensor
-    """(B, 4, 4): pose of camera 1 in view 0's camera (cam1-to-cam0)."""
-    times: Tensor
-    """(B, Q) query times: 0 is the time of view 0, 1 that of view 1."""
-    motion0: Tensor
-    """(B, Q, H, W, 3): how far view 0's points move from view 0's time to the query times, in view 0's camera."""
-    motion1: Tensor
-    """(B, Q, H, W, 3): how far view 1's points move from view 1's time, also in view 0's camera."""
-    motion_valid0: Tensor
-    """(B, Q, H, W) bool: False where the query time is view 0's own, of which there is nothing to learn."""
-    motion_valid1: Tensor
-    """(B, Q, H, W) bool."""
-
-    def to(self, device: torch.device | str) -> PairBatch:
-        """The same batch on another device."""
-        return PairBatch(**{name: value.to(device) for name, value in vars(self).items()})
-
-    def swapped(self) -> PairBatch:
-        """The same pairs seen from the other side: view 1 first, its camera the frame."""
-        back = invert(self.relative)
-        return PairBatch(
-            image0=self.image1,
-            image1=self.image0,
-            pointmap0=transform_points(back, self.pointmap1),
-            pointmap1=transform_points(back, self.pointmap0),
-            valid0=self.valid1,
-            valid1=self.valid0,
-            moving0=self.moving1,
-            moving1=self.moving0,
-            match0=self.match1,
-            match1=self.match0,
-            intrinsics0=self.intrinsics1,
-            intrinsics1=self.intrinsics0,
-            relative=back,
-            times=1 - self.times,
-            motion0=_turned(back, self.motion1),
-            motion1=_turned(back, self.motion0),
-            motion_valid0=self.motion_valid1,
-            motion_valid1=self.motion_valid0,
-        )
 
 
 def sample_pairs(
@@ -110,8 +40,8 @@ def sample_pairs(
     """
     world = sample_world(config, batch, seed=seed, device=device)
     draw = Draw(seed + 1_000_003, device)
-    # From neighbouring frames of a video to the clip's two ends, in either order.
-    gap = draw.log_uniform(batch, low=0.04, high=1.0)
+    # two frames of a clip, in either order
+    gap = draw.log_uniform(batch, low=config.pair_gap[0], high=config.pair_gap[1])
     start = draw.uniform(batch) * (1 - gap)
     forward = draw.uniform(batch) < 0.5
     time0 = torch.where(forward, start, start + gap)
@@ -119,7 +49,7 @@ def sample_pairs(
     times = _query_times(batch, query_times, Draw(seed + 2_000_003, device))
     if at_times:
         times = torch.tensor([list(at_times)] * batch, device=times.device)
-    return _observe(world, config, time0, time1, times, height, width, draw)
+    return _observe(world, config, time0, time1, times, height, width, draw, seed)
 
 
 def _query_times(batch: int, count: int, draw: Draw) -> Tensor:
@@ -137,6 +67,7 @@ def _observe(
     height: int,
     width: int,
     draw: Draw,
+    seed: int,
 ) -> PairBatch:
     intrinsics = camera_intrinsics(world, height, width)
     cam0, cam1 = camera_pose(world, time0), camera_pose(world, time1)
@@ -154,16 +85,22 @@ def _observe(
         valid1=valid,
         moving0=seen0.moving,
         moving1=seen1.moving,
+        sky0=~valid,
+        sky1=~valid,
         match0=_matches(world, seen0, seen1, cam1, intrinsics, time1),
         match1=_matches(world, seen1, seen0, cam0, intrinsics, time0),
         intrinsics0=intrinsics,
         intrinsics1=intrinsics,
         relative=to_cam0 @ cam1,
+        portrait0=torch.zeros_like(valid[:, 0, 0]),
+        portrait1=torch.zeros_like(valid[:, 0, 0]),
+        metric=torch.ones_like(valid[:, 0, 0]),
         times=times,
-        motion0=_turned(to_cam0, _motion(world, seen0, time0, asked)),
-        motion1=_turned(to_cam0, _motion(world, seen1, time1, asked)),
+        motion0=turned(to_cam0, _motion(world, seen0, time0, asked)),
+        motion1=turned(to_cam0, _motion(world, seen1, time1, asked)),
         motion_valid0=valid[:, None] & (times != 0)[..., None, None],
         motion_valid1=valid[:, None] & (times != 1)[..., None, None],
+        names=tuple(f"synthetic pair {number} of seed {seed}" for number in range(len(time0))),
     )
 
 
@@ -172,11 +109,6 @@ def _motion(world: World, seen: Rendered, own: Tensor, asked: Tensor) -> Tensor:
     start = surface_position(world, seen.surface, seen.local, own)
     ends = [surface_position(world, seen.surface, seen.local, time) for time in asked.unbind(1)]
     return torch.stack([end - start for end in ends], 1) if ends else start[:, None][:, :0]
-
-
-def _turned(pose: Tensor, displacement: Tensor) -> Tensor:
-    """Displacements (B, Q, H, W, 3) along the axes of another frame, given its pose (B, 4, 4)."""
-    return torch.einsum("bij,bqhwj->bqhwi", pose[:, :3, :3], displacement)
 
 
 def _matches(

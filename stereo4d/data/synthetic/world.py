@@ -49,6 +49,8 @@ class WorldConfig:
     """Largest standard deviation of the pixel noise (image range [0, 1])."""
     exposure: float = 0.15
     """Largest relative change of brightness between images."""
+    pair_gap: tuple[float, float] = (0.04, 1.0)
+    """Range of the time between the two images of a pair, log-uniform: from neighbouring frames to a clip's ends."""
 
 
 @dataclass(frozen=True)
