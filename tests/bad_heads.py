@@ -155,6 +155,17 @@ class Halves(Good):
         }
 
 
+class Overflowing(Good):
+    """A weight of it is larger than half precision can hold."""
+
+    def __init__(self, dims: BackboneDims) -> None:
+        super().__init__(dims)
+        self.large = nn.Parameter(torch.tensor([1e6]))
+
+    def forward(self, tokens: Sequence[Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
+        return {"level": self.raw(tokens, image_size) * self.large / 1e6}
+
+
 class NormAtZero(Good):
     """Has no gradient where the tokens are zero."""
 

@@ -64,7 +64,7 @@ class CompletionNetwork(nn.Module):
         )
         self.enc_norm = layer_norm(config.enc_embed_dim)
         self.decoder_embed = nn.Linear(config.enc_embed_dim, config.dec_embed_dim)
-        self.dec_blocks = nn.ModuleList(self._decoder_block() for _ in range(config.dec_depth))
+        self.dec_blocks = nn.ModuleList(DecoderBlock.of(config, self.dec_rotary) for _ in range(config.dec_depth))
         self.dec_norm = layer_norm(config.dec_embed_dim)
         self.prediction_head = nn.Linear(config.dec_embed_dim, 3 * config.patch_size**2)
         self.apply(initialise)
@@ -220,16 +220,6 @@ class CompletionNetwork(nn.Module):
 
     def _added_positions(self, dim: int) -> Tensor | None:
         return cosine_positions(*self.config.grid, dim) if self.config.pos_embed == COSINE else None
-
-    def _decoder_block(self) -> DecoderBlock:
-        config = self.config
-        return DecoderBlock(
-            config.dec_embed_dim,
-            config.dec_num_heads,
-            config.mlp_ratio,
-            self.dec_rotary,
-            normalise_memory=config.norm_im2_in_dec,
-        )
 
 
 def _add(tokens: Tensor, embedding: Tensor | None) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
+from stereo4d.network.config import BackboneConfig
 from stereo4d.network.layers import CrossAttention, Mlp, SelfAttention, layer_norm
 from stereo4d.network.positions import Rotary, Rotation
 
@@ -24,6 +25,17 @@ class DecoderBlock(nn.Module):
         self.norm_y = layer_norm(dim) if normalise_memory else nn.Identity()
         self.norm3 = layer_norm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
+
+    @classmethod
+    def of(cls, config: BackboneConfig, rotary: Rotary) -> DecoderBlock:
+        """A block of the decoder that these options shape."""
+        return cls(
+            config.dec_embed_dim,
+            config.dec_num_heads,
+            config.mlp_ratio,
+            rotary,
+            normalise_memory=config.norm_im2_in_dec,
+        )
 
     def forward(self, tokens: Tensor, memory: Tensor, rotary: Rotation, memory_rotary: Rotation) -> Tensor:
         """Advance one view by one block.

@@ -62,7 +62,7 @@ class StereoNetwork(nn.Module):
         )
         self.enc_norm = layer_norm(config.enc_embed_dim)
         self.decoder_embed = nn.Linear(config.enc_embed_dim, config.dec_embed_dim)
-        self.dec_blocks = nn.ModuleList(self._decoder_block() for _ in range(config.dec_depth))
+        self.dec_blocks = nn.ModuleList(DecoderBlock.of(config, self.dec_rotary) for _ in range(config.dec_depth))
         self.dec_norm = layer_norm(config.dec_embed_dim)
         self.apply(initialise)
         nn.init.normal_(self.mask_token, std=0.02)
@@ -229,16 +229,6 @@ class StereoNetwork(nn.Module):
             raise ShapeError(f"query times {tuple(times.shape)} must be (pairs, times), here ({pairs}, times)")
         if not ((times >= 0) & (times <= 1)).all():
             raise UsageError("query times must lie in [0, 1]: 0 is the time of view 0, 1 that of view 1")
-
-    def _decoder_block(self) -> DecoderBlock:
-        config = self.config
-        return DecoderBlock(
-            config.dec_embed_dim,
-            config.dec_num_heads,
-            config.mlp_ratio,
-            self.dec_rotary,
-            normalise_memory=config.norm_im2_in_dec,
-        )
 
     def _main_head(self) -> Head:
         config = self.config

@@ -111,6 +111,7 @@ def test_options_that_are_no_json_object_are_wrong_usage(options, capsys):
         ("Timeless", "query times", "nothing that the head writes depends on the query time"),
         ("Sharing", "side by side", "level0 changes when other heads stand beside it"),
         ("Halves", "real tokens", "level for tokens with components of size 10 is not finite"),
+        ("Overflowing", "half precision", "large holds values that are not finite in torch.float16"),
         ("NormAtZero", "real tokens", "for tokens that are zero the gradient of inner.weight"),
         ("Forgetful", "files", "level0 differs after saving and loading"),
         ("LeftOver", "gradients", "later.weight, later.bias takes part in nothing that the head writes"),
