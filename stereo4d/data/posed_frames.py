@@ -29,6 +29,8 @@ class Frame:
     """(H, W) bool: the surface moves on its own. None: not known, or to be read off the tracks."""
     sky: np.ndarray | None = None
     """(H, W) bool."""
+    background: np.ndarray | None = None
+    """(H, W) bool: around the object that the scene is about; for data sets that know, and may give it no truth."""
 
 
 class PosedFrames(ABC):
