@@ -10,6 +10,7 @@
     │   └── UnsafeCheckpointError it would have to run code to be read; refused
     ├── SceneError                a scene folder is not whole or not a scene
     ├── OutputError               a result cannot be written
+    ├── TrainingError             training cannot go on: a loss or gradient is no number
     ├── PluginError               an entry point is missing or broken
     └── MissingDependencyError    an optional package is not installed
 
@@ -60,6 +61,10 @@ class SceneError(Stereo4DError):
 
 class OutputError(Stereo4DError):
     """A result cannot be written."""
+
+
+class TrainingError(Stereo4DError):
+    """Training cannot go on."""
 
 
 class PluginError(Stereo4DError):

@@ -48,19 +48,25 @@ class BatchRecipe:
 
 
 class BatchNumbers(IterableDataset[Tensor]):
-    """Batch numbers from ``first`` on, as tensors; they travel to the device, the pairs are made there."""
+    """Batch numbers from ``first`` on, as tensors; they travel to the device, the pairs are made there.
 
-    def __init__(self, first: int, count: int | None) -> None:
+    Of several processes that train together, each (``rank`` of ``world``) takes every ``world``-th number.
+    """
+
+    def __init__(self, first: int, count: int | None, *, rank: int = 0, world: int = 1) -> None:
         self.first = first
         self.count = count
+        self.rank = rank
+        self.world = world
 
     def __iter__(self) -> Iterator[Tensor]:
         """``first``, ``first + 1``, ...; worker w of W takes every W-th, so that the loader's order stays the same."""
         worker = get_worker_info()
-        number, stride = (self.first, 1) if worker is None else (self.first + worker.id, worker.num_workers)
+        place, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        number = self.first + self.rank + self.world * place
         while self.count is None or number < self.first + self.count:
             yield torch.tensor(number)
-            number += stride
+            number += self.world * workers
 
 
 class BatchesMadeAhead(IterableDataset[PairBatch]):
@@ -112,15 +118,31 @@ class SyntheticPairs(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Tensor] | DataLoader[PairBatch]:
         """An endless loader; ``trainer.max_steps`` ends training."""
         # Lightning restores the trainer's counters before it asks for loaders, so this is where a resumed run goes on.
-        seen = self.trainer.global_step * self.trainer.accumulate_grad_batches if self.trainer else 0
-        numbers = BatchNumbers((self.seed << 24) + seen, None)
+        rank, world = self._place()
+        seen = self.trainer.global_step * self.trainer.accumulate_grad_batches * world if self.trainer else 0
+        numbers = BatchNumbers((self.seed << 24) + seen, None, rank=rank, world=world)
         if not self.workers:
             return DataLoader(numbers, batch_size=None)
         return DataLoader(BatchesMadeAhead(numbers, self.recipe), batch_size=None, num_workers=self.workers)
 
     def val_dataloader(self) -> DataLoader[Tensor]:
         """The held-out batches."""
-        return DataLoader(BatchNumbers(HELD_OUT, self.val_batches), batch_size=None)
+        rank, world = self._place()
+        return DataLoader(BatchNumbers(HELD_OUT, self.val_batches, rank=rank, world=world), batch_size=None)
+
+    def test_dataloader(self) -> DataLoader[Tensor]:
+        """The held-out batches after those of validation."""
+        rank, world = self._place()
+        numbers = BatchNumbers(HELD_OUT + self.val_batches, self.val_batches, rank=rank, world=world)
+        return DataLoader(numbers, batch_size=None)
+
+    def predict_dataloader(self) -> DataLoader[Tensor]:
+        """The held-out batches of validation."""
+        return self.val_dataloader()
+
+    def _place(self) -> tuple[int, int]:
+        """Which process this is, and of how many that train together."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def on_after_batch_transfer(self, batch: Tensor | PairBatch, dataloader_idx: int) -> PairBatch:
         """Make the requested pairs where the request has arrived, unless a worker has made them already."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from stereo4d.network.decoder import DecoderBlock
 from stereo4d.network.layers import CrossAttention
+from stereo4d.network.pooling import pooled_ratio
 from stereo4d.network.stereo import StereoNetwork
 
 
@@ -84,26 +85,29 @@ def attention_targets(match: Tensor, patch_size: int) -> Tensor:
     return targets
 
 
-def attention_loss(records: list[AttentionInput], positions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def attention_loss(
+    records: list[AttentionInput], positions: Tensor, targets: Tensor, memory_positions: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the first head of every recorded cross-attention against the targets.
 
     Args:
         records: one view's cross-attentions.
-        positions: (B, T, 2) token positions (y, x), the same for both views.
+        positions: (B, T, 2) token positions (y, x) of this view.
         targets: (B, T, T) from ``attention_targets``.
+        memory_positions: (B, T, 2) of the other view; None where they are the same.
 
     Returns:
         The loss, and the share of seen patches whose strongest attention in the last block is at the true patch or a
         direct neighbour of it.
     """
+    memory_positions = positions if memory_positions is None else memory_positions
     seen = targets.sum(-1)
     losses = []
     for record in records:
-        logits = record.module.logits(record.query_tokens, record.memory, positions, positions)[:, 0]
-        losses.append(-(targets * logits.log_softmax(-1)).sum() / seen.sum().clamp(min=1))
+        logits = record.module.logits(record.query_tokens, record.memory, positions, memory_positions)[:, 0]
+        losses.append(pooled_ratio(-(targets * logits.log_softmax(-1)).sum(), seen.sum()))
     best, true = logits.argmax(-1), targets.argmax(-1)
-    gap = positions.gather(1, best[..., None].expand(-1, -1, 2)) - positions.gather(
-        1, true[..., None].expand(-1, -1, 2)
-    )
+    found, due = (memory_positions.gather(1, place[..., None].expand(-1, -1, 2)) for place in (best, true))
+    gap = found - due
     hit = ((gap.abs().amax(-1) <= 1) & (seen > 0.5)).sum() / (seen > 0.5).sum().clamp(min=1)
     return torch.stack(losses).mean(), hit.detach()
