@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from stereo4d.errors import ShapeError
-from stereo4d.network.objective import LossValue, MotionTruth, Objective, masked_mean, mean_distance
+from stereo4d.network.objective import LossValue, MotionTruth, Objective, mean_distance
+from stereo4d.network.pooling import masked_mean, own_mean, pooled_max
 from stereo4d.types import PairPrediction
 
 
@@ -66,7 +67,7 @@ class MovingCounts(Weighting):
     def __call__(self, residual: Tensor, confidence: Tensor, valid: Tensor, moving: Tensor) -> Tensor:
         """See ``Weighting``."""
         static = valid & ~moving
-        largest = torch.where(static, confidence.detach(), 1).amax().clamp(max=self.limit)
+        largest = pooled_max(torch.where(static, confidence, 1)).clamp(max=self.limit)
         by_confidence = confidence * residual - self.alpha * confidence.log()
         # confidence of moving pixels learns too, but from their residual alone, which it cannot make smaller
         fair = self.factor * largest * residual + confidence * residual.detach() - self.alpha * confidence.log()
@@ -86,12 +87,14 @@ class MovingApart(Weighting):
     floor: float = 0.01
     """Residuals are at least this large to confidence, which has no end where a static pixel's motion is exactly none:
     it settles at alpha / floor, and one moving pixel taken for static does not outweigh all others."""
+    weight: float = 20.0
+    """Of residuals: motions are some hundredths of the mean distance, and what pointmaps teach must not drown them."""
 
     def __call__(self, residual: Tensor, confidence: Tensor, valid: Tensor, moving: Tensor) -> Tensor:
         """See ``Weighting``."""
         found = residual.detach().clamp(min=self.floor)
         apart = masked_mean(residual, valid & moving) + masked_mean(residual, valid & ~moving)
-        return apart + masked_mean(confidence * found - self.alpha * confidence.log(), valid)
+        return self.weight * apart + masked_mean(confidence * found - self.alpha * confidence.log(), valid)
 
 
 class _OfMotion(Objective):
@@ -214,6 +217,6 @@ def _figures(name: str, residual: Tensor, confidence: Tensor, valid: Tensor, mov
     """What to log of one view: residual and confidence of moving and of static pixels."""
     figures = {}
     for kind, mask in (("moving", valid & moving), ("static", valid & ~moving)):
-        figures[f"{name}_{kind}_error"] = masked_mean(residual, mask).detach()
-        figures[f"{name}_{kind}_confidence"] = masked_mean(confidence, mask).detach()
+        figures[f"{name}_{kind}_error"] = own_mean(residual, mask)
+        figures[f"{name}_{kind}_confidence"] = own_mean(confidence, mask)
     return figures

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from stereo4d.network.completion import Completion
 from stereo4d.network.patches import patch_statistics
+from stereo4d.network.pooling import masked_mean
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class CompletionLoss:
     normalise: bool = True
     """Compare with patches less their own mean, divided by their own deviation."""
     masked: bool = True
-    """Over the hidden patches of the batch only; otherwise over all."""
+    """Over the hidden patches of the batch, that of all processes, only; otherwise over all patches."""
 
     def __call__(self, completion: Completion) -> Tensor:
         """The loss, a scalar; 0 where only hidden patches count and none is."""
@@ -30,6 +32,5 @@ class CompletionLoss:
             mean, deviation = patch_statistics(target)
             target = (target - mean) / deviation
         errors = (completion.prediction - target).square().mean(-1)  # (B, T)
-        if not self.masked:
-            return errors.mean()
-        return (errors * completion.hidden).sum() / completion.hidden.sum().clamp(min=1)
+        counted = completion.hidden if self.masked else torch.ones_like(completion.hidden)
+        return masked_mean(errors, counted)

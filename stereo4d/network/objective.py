@@ -1,4 +1,4 @@
-"""What a head is trained for: the contract of objectives, which add up, and the pooling that they share.
+"""What a head is trained for: the contract of objectives, which add up, and the scale that they share.
 
 An objective compares what a network says of a batch of pairs with the truth. Objectives add: ``A() + 0.1 * B()``.
 """
@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from stereo4d.network.pooling import masked_mean as masked_mean  # part of the contract: how an objective pools pixels
 from stereo4d.types import PairPrediction
 
 
@@ -33,6 +34,38 @@ class PairTruth(Protocol):
     @property
     def valid1(self) -> Tensor:
         """(B, H, W) bool."""
+
+
+class MetricTruth(PairTruth, Protocol):
+    """Truth that knows which pairs are in metres."""
+
+    @property
+    def metric(self) -> Tensor:
+        """(B,) bool: lengths are metres."""
+
+
+class SkyTruth(PairTruth, Protocol):
+    """Truth that knows the sky."""
+
+    @property
+    def sky0(self) -> Tensor:
+        """(B, H, W) bool: the pixel is known to show the sky."""
+
+    @property
+    def sky1(self) -> Tensor:
+        """(B, H, W) bool."""
+
+
+class MatchTruth(Protocol):
+    """Truth that knows where surfaces are seen in the other view."""
+
+    @property
+    def match0(self) -> Tensor:
+        """(B, H, W, 2): where view 0's surface points are seen in view 1, in pixels (u, v); NaN where they are not."""
+
+    @property
+    def match1(self) -> Tensor:
+        """(B, H, W, 2): where view 1's surface points are seen in view 0; NaN where they are not."""
 
 
 class MotionTruth(PairTruth, Protocol):
@@ -114,11 +147,6 @@ class WeightedSum(Objective):
     def __rmul__(self, weight: float) -> Objective:
         """Every term weighted once more."""
         return WeightedSum(tuple((weight * own, term) for own, term in self.terms))
-
-
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of values where the mask holds; 0, attached to the graph, where it holds nowhere."""
-    return torch.where(mask, values, 0).sum() / mask.sum().clamp(min=1)
 
 
 def mean_distance(pointmap0: Tensor, pointmap1: Tensor, valid0: Tensor, valid1: Tensor) -> Tensor:
