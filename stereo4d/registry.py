@@ -16,6 +16,7 @@ from typing import Any
 from stereo4d.errors import PluginError
 
 GROUPS = (
+    "stereo4d.datasets",
     "stereo4d.flow",
     "stereo4d.heads",
     "stereo4d.peers",

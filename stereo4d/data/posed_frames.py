@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stereo4d.data.conventions import Conventions
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -43,6 +45,8 @@ class PosedFrames(ABC):
     """Of the data set, for messages and logs."""
     metric: bool = False
     """Lengths are metres."""
+    conventions: Conventions = Conventions()
+    """What its files say, where users can choose; ``check-data`` names the one that is wrong."""
 
     @abstractmethod
     def scenes(self) -> Sequence[str]:

@@ -41,6 +41,7 @@ def test_light_imports_leave_heavy_packages_alone(statement):
 @pytest.mark.parametrize(
     ("group", "names"),
     [
+        ("stereo4d.datasets", {"folder", "stereo4d"}),
         ("stereo4d.flow", {"dis"}),
         ("stereo4d.heads", {"linear", "dpt", "catmlp+dpt"}),
         ("stereo4d.predictors", {"classical"}),
