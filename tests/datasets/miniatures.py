@@ -19,6 +19,7 @@ from stereo4d.data.synthetic.render import render
 from stereo4d.data.synthetic.world import World, WorldConfig, sample_world
 
 HEIGHT, WIDTH, FRAMES, FPS = 48, 64, 6, 10.0
+MILLIMETRES = Conventions(depth_unit=0.001)
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def write_folder(
     *,
     poses: str = "tum",
     depth: str = ".png",
-    conventions: Conventions = Conventions(depth_unit=0.001),
+    conventions: Conventions = MILLIMETRES,
     stems: list[str] | None = None,
 ) -> Path:
     """A scene folder: images, depths, masks, poses of one of the formats, intrinsics."""

@@ -12,9 +12,8 @@ from stereo4d_plugins.datasets.posed_folder import PosedFolder
 from stereo4d import registry
 from stereo4d.data.conventions import Axes, Conventions, DepthKind, PixelOrigin, PoseKind
 from stereo4d.errors import InputError
-from tests.datasets.miniatures import FPS, Filmed, film, write_folder
+from tests.datasets.miniatures import FPS, MILLIMETRES, Filmed, film, write_folder
 
-MILLIMETRES = Conventions(depth_unit=0.001)
 POSES = {
     "tum": "poses.txt",
     "kitti": "poses.txt",
@@ -106,16 +105,6 @@ def test_depth_and_masks_are_found_by_their_number(tmp_path, filmed):
     moving = folder.frame("seq", 2).moving
     assert moving.any()
     np.testing.assert_array_equal(moving, filmed.moving[2])
-
-
-def test_depth_beyond_the_farthest_is_not_believed(tmp_path, filmed):
-    write_folder(tmp_path / "one", filmed)
-    middle = float(np.median(filmed.depth[0]))
-    folder = PosedFolder(str(tmp_path / "one"), conventions=MILLIMETRES, farthest=middle)
-    depth = folder.frame(".", 0).depth
-    np.testing.assert_array_equal(
-        depth > 0, np.round(filmed.depth[0] * 1000).astype("f4") * np.float32(0.001) <= middle
-    )
 
 
 def test_intrinsics_may_be_numbers_and_scenes_may_lie_deeper(tmp_path, filmed):

@@ -27,9 +27,9 @@ class PosedFolder(PosedFrames):
             .txt for each image.
         intrinsics: the file of intrinsics in a scene or in the root, or fx fy cx cy; transforms.json brings its own.
         conventions: what poses, intrinsics and depth mean.
-        farthest: depth beyond it is not believed, in the unit of the poses.
         moving: the folder of masks of what moves, if there is one; not zero moves.
         sky: the folder of masks of the sky, if there is one.
+        background: the folder of masks of what is behind the object that a scene is about, if there is one.
         metric: the unit of the poses is the metre.
         fps: images a second, where no file says times.
         name: for messages; by default that of the root.
@@ -45,9 +45,9 @@ class PosedFolder(PosedFrames):
         poses: str = "poses.txt",
         intrinsics: str | list[float] = "intrinsics.txt",
         conventions: Conventions | None = None,
-        farthest: float | None = None,
         moving: str | None = None,
         sky: str | None = None,
+        background: str | None = None,
         metric: bool = False,
         fps: float = 30.0,
         name: str | None = None,
@@ -55,7 +55,7 @@ class PosedFolder(PosedFrames):
         self.root, self.scene_pattern, self.images, self.depths = Path(root), scene_pattern, images, depths
         self.poses, self.intrinsics, self.fps = poses, intrinsics, fps
         self.conventions = conventions or Conventions()
-        self.farthest, self.moving, self.sky, self.metric = farthest, moving, sky, metric
+        self.moving, self.sky, self.background, self.metric = moving, sky, background, metric
         self.name = name or self.root.name
         self._cameras: dict[str, SceneCameras] = {}
 
@@ -79,11 +79,11 @@ class PosedFolder(PosedFrames):
         image, means = cameras.images[index], cameras.conventions
         rgb, lens = np.asarray(open_image(image)), means.intrinsics(cameras.intrinsics[index])
         stored = self._map(scene, image, self.depths, rgb)
-        depth = means.depth(stored, lens)
-        if self.farthest is not None:
-            depth = np.where(depth <= self.farthest, depth, np.float32(0))
-        moving, sky = (None if folder is None else self._map(scene, image, folder, rgb) != 0 for folder in self._masks)
-        return Frame(rgb, lens, means.cam2world(cameras.poses[index]), depth, moving=moving, sky=sky)
+        masks = {
+            kind: None if folder is None else self._map(scene, image, folder, rgb) != 0
+            for kind, folder in (("moving", self.moving), ("sky", self.sky), ("background", self.background))
+        }
+        return Frame(rgb, lens, means.cam2world(cameras.poses[index]), means.depth(stored, lens), **masks)
 
     def cameras(self, scene: str) -> SceneCameras:
         """Cameras of a scene; read once."""
@@ -91,10 +91,6 @@ class PosedFolder(PosedFrames):
             where = (self.root / scene, self.images, self.poses, self.intrinsics)
             self._cameras[scene] = read_cameras(*where, self.conventions, self.fps)
         return self._cameras[scene]
-
-    @property
-    def _masks(self) -> tuple[str | None, str | None]:
-        return self.moving, self.sky
 
     def _map(self, scene: str, image: Path, folder: str, rgb: np.ndarray) -> np.ndarray:
         """(H, W) numbers of the file that belongs to an image, of the image's size."""

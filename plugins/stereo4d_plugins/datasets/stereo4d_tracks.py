@@ -97,14 +97,11 @@ def dense_tracks(arrays: dict[str, np.ndarray], where: str) -> np.ndarray:
     """
     lengths, indices, points = (arrays[f"track_{name}"] for name in ("lengths", "indices", "coordinates"))
     count = len(arrays["timestamps"])
-    if (
-        arrays["camera2world"].shape != (count, 3, 4)
-        or points.shape != (lengths.sum(), 3)
-        or len(indices) != len(points)
-    ):
+    belong = points.shape == (lengths.sum(), 3) and len(indices) == len(points)
+    if arrays["camera2world"].shape != (count, 3, 4) or not belong:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         raise InputError(f"{where}: its arrays do not belong together ({shapes}); fetch the file again")
-    if len(indices) and not (indices.min() >= 0 and indices.max() < count):
+    if len(indices) and not 0 <= indices.min() <= indices.max() < count:
         raise InputError(f"{where}: track_indices reach {indices.max()}, but there are {count} frames; fetch it again")
     table = np.full((len(lengths), count, 3), np.nan)
     table[np.repeat(np.arange(len(lengths)), lengths), indices] = points
