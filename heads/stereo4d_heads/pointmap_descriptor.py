@@ -14,6 +14,8 @@ from torch.nn import functional
 from stereo4d.errors import UsageError
 from stereo4d.network.head import BackboneDims, Head, Output
 from stereo4d.network.layers import Mlp
+from stereo4d.network.objective import Objective, PairTruth
+from stereo4d.types import PairPrediction
 from stereo4d_heads.activation import (
     ABOVE_ONE,
     NO_BOUNDS,
@@ -25,6 +27,7 @@ from stereo4d_heads.activation import (
     confidence_from_raw,
     pointmap_from_raw,
 )
+from stereo4d_heads.descriptor_objective import DescriptorMatching, match_figures
 from stereo4d_heads.dpt import LAYER_DIMS, Dpt
 
 
@@ -89,6 +92,16 @@ class DescriptorHead(Head):
         """See ``AnyHead.outputs``."""
         descriptors = Output("descriptors", (self.channels,), activation="unit length")
         return (*POINTMAP_OUTPUTS, descriptors, Output("descriptor_confidence", activation="by desc_conf_mode"))
+
+    def objective(self, name: str) -> Objective:
+        """See ``AnyHead.objective``: matching alone; beside a main head its own pointmap is not trained by itself."""
+        return DescriptorMatching(name)
+
+    def measure(self, name: str, prediction: PairPrediction, truth: PairTruth) -> dict[str, Tensor]:
+        """See ``AnyHead.measure``: how well descriptors find true matches; data without matches have no figures."""
+        if not hasattr(truth, "match0"):
+            return {}
+        return match_figures(prediction, truth, name)  # type: ignore[arg-type]  # it has matches, see above
 
     def forward(self, tokens: Sequence[Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         """Predict ``pointmap`` and ``confidence``, see the contract, and two maps more.

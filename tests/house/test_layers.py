@@ -32,7 +32,8 @@ MAY = {
     "alignment": {"geometry"},
     # it measures what the pipeline makes of the synthetic world
     "evaluation": {"geometry", "alignment", "data", "network", "video"},
-    "training": {"network", "data", "geometry", "evaluation"},
+    # predictions of a trained network are written as the pipeline writes them
+    "training": {"network", "data", "geometry", "evaluation", "video"},
     # plan and job read image sizes through the transforms that keep intrinsics right
     "video": {"network", "alignment", "geometry", "data"},
     "downstream": {"geometry"},
