@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from stereo4d.data.augmentation import NONE, Augmentation
 from stereo4d.data.pair_batch import PairBatch
+from stereo4d.data.pair_truth import TRUTH, Asked, TruthOptions, draw_time, matches_between, motion_at, moving_mask
 from stereo4d.data.pairing import FramePair
-from stereo4d.data.posed_frames import Frame, PosedFrames
-
-
-@dataclass(frozen=True)
-class TruthOptions:
-    """What of a data set's truth is believed."""
-
-    farthest: float = math.inf
-    """Depth from here on is no measurement, in the scene's unit; MonST3R: 80."""
-    static: bool = False
-    """Scenes stand still: no pixel moves, and motion is zero wherever there is a point."""
-    moving_above: float = 0.05
-    """Tracks that move further than this, in the scene's unit, mark their pixels as moving, where no mask is given."""
-    drop_background: float = 0.0
-    """Share of pairs whose background has no truth; 1: all, 0: none."""
+from stereo4d.data.portraits import laid_down
+from stereo4d.data.posed_frames import PosedFrames
+from stereo4d.data.reading import read_frame, read_tracks
+from stereo4d.data.seen import Seen, moved, see
+from stereo4d.data.transforms import normalise
+from stereo4d.errors import InputError
 
 
 def make_pair(
@@ -34,7 +27,7 @@ def make_pair(
     *,
     rng: np.random.Generator,
     query_times: int = 0,
-    options: TruthOptions = TruthOptions(),
+    options: TruthOptions = TRUTH,
     augmentation: Augmentation = NONE,
     portraits: bool = False,
 ) -> PairBatch:
@@ -56,13 +49,88 @@ def make_pair(
     Raises:
         InputError: a frame cannot be read, or what it says is no truth; names data set, scene and frame.
     """
-    raise NotImplementedError
+    asked = [draw_time(frames, pair.scene, pair.first, pair.second, rng) for _ in range(query_times)]
+    background = bool(rng.random() >= options.drop_background)
+    views = []
+    for index in (pair.first, pair.second):
+        frame, tracks = read_frame(frames, pair.scene, index), read_tracks(frames, pair.scene, index)
+        if frame.depth is None and tracks is None:
+            raise InputError(
+                f"{frames.name}, scene {pair.scene}, frame {index} has neither depth nor tracks: nothing to learn from"
+            )
+        try:
+            seen = see(
+                frame,
+                tracks,
+                size,
+                rng=rng,
+                augmentation=augmentation,
+                portraits=portraits,
+                farthest=options.farthest,
+                background=background,
+            )
+        except InputError as error:
+            raise InputError(f"{frames.name}, scene {pair.scene}, frame {index}: {error}") from error
+        views.append(seen)
+    batch = _assembled(frames, pair, (views[0], views[1]), asked, options)
+    for number, view in enumerate(views):
+        if view.crop.size != tuple(size):
+            batch = laid_down(batch, number)
+    return batch
 
 
-def read_frame(frames: PosedFrames, scene: str, index: int) -> Frame:
-    """A frame of a data set, checked: shapes agree, the pose is rigid, the intrinsics are those of a pinhole.
+def _assembled(
+    frames: PosedFrames, pair: FramePair, views: tuple[Seen, Seen], asked: Sequence[Asked], options: TruthOptions
+) -> PairBatch:
+    """The batch of one, both images upright."""
+    tracks = {pair.first: views[0].tracks, pair.second: views[1].tracks}
+    for query in asked:
+        if query.index not in tracks and not options.static:
+            tracks[query.index] = read_tracks(frames, pair.scene, query.index)
+    world2cam0 = np.linalg.inv(views[0].cam2world)
+    values: dict[str, Tensor] = {}
+    for number, view in enumerate(views):
+        moving = moving_mask(view, list(tracks.values()), options)
+        motion, motion_valid = _motions(view, float(number), asked, tracks, world2cam0, static=options.static)
+        points = np.where(view.valid[..., None], moved(world2cam0, view.points()), 0)
+        values |= {
+            f"image{number}": normalise(np.array(view.picture))[None],
+            f"pointmap{number}": _tensor(points),
+            f"valid{number}": torch.from_numpy(view.valid)[None],
+            f"moving{number}": torch.from_numpy(moving)[None],
+            f"sky{number}": torch.from_numpy(view.sky)[None],
+            f"match{number}": _tensor(matches_between(view, views[1 - number], moving)),
+            f"intrinsics{number}": _tensor(view.crop.intrinsics),
+            f"portrait{number}": torch.tensor([False]),
+            f"motion{number}": _tensor(motion),
+            f"motion_valid{number}": torch.from_numpy(motion_valid)[None],
+        }
+    return PairBatch(
+        relative=_tensor(world2cam0 @ views[1].cam2world),
+        metric=torch.tensor([frames.metric]),
+        times=torch.tensor([[query.time for query in asked]], dtype=torch.float32),
+        names=(f"{frames.name}, scene {pair.scene}, frames {pair.first} and {pair.second}",),
+        **values,
+    )
 
-    Raises:
-        InputError: names data set, scene, frame, and what is wrong.
-    """
-    raise NotImplementedError
+
+def _motions(
+    view: Seen,
+    own_time: float,
+    asked: Sequence[Asked],
+    tracks: Mapping[int, np.ndarray | None],
+    world2cam0: np.ndarray,
+    *,
+    static: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(Q, H, W, 3) displacements in view 0's camera, and (Q, H, W) where they are known."""
+    motion = np.zeros((len(asked), *view.valid.shape, 3))
+    known = np.zeros(motion.shape[:3], bool)
+    for number, query in enumerate(asked):
+        displacement, known[number] = motion_at(view, own_time, query, tracks, static=static)
+        motion[number] = displacement @ world2cam0[:3, :3].T
+    return motion, known
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values).float()[None]

@@ -10,10 +10,13 @@ import numpy as np
 
 from stereo4d.data.augmentation import NONE, Augmentation
 from stereo4d.data.pair_batch import PairBatch
-from stereo4d.data.pair_making import TruthOptions, make_pair
+from stereo4d.data.pair_making import make_pair
+from stereo4d.data.pair_truth import TruthOptions
 from stereo4d.data.pairing import ByStride, Pairing, PairTable
 from stereo4d.data.posed_frames import PosedFrames
+from stereo4d.data.synthetic.pairs import sample_pairs
 from stereo4d.data.synthetic.world import WorldConfig
+from stereo4d.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,15 @@ class Part(ABC):
             InputError: it cannot be read; names data set, scene and frame.
         """
 
+    def check_numbers(self) -> None:
+        """Refuse numbers that leave no pair.
+
+        Raises:
+            UsageError: count or repeat is below 1.
+        """
+        if self.repeat < 1 or (self.count is not None and self.count < 1):
+            raise UsageError(f"{self.name}: count={self.count} repeat={self.repeat} must be at least 1")
+
 
 @dataclass(frozen=True)
 class FromFrames(Part):
@@ -68,6 +80,10 @@ class FromFrames(Part):
     pairing: Pairing = field(default_factory=ByStride)
     truth: TruthOptions = field(default_factory=TruthOptions)
     augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that leave no pair."""
+        self.check_numbers()
 
     @property
     def name(self) -> str:
@@ -109,6 +125,12 @@ class FromWorlds(Part):
     """Different pairs."""
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that leave no pair."""
+        self.check_numbers()
+        if self.worlds < 1:
+            raise UsageError(f"worlds={self.worlds} must be at least 1")
+
     @property
     def name(self) -> str:
         """For messages."""
@@ -119,5 +141,8 @@ class FromWorlds(Part):
         return self.worlds
 
     def pair(self, number: int, shape: Shape, rng: np.random.Generator, *, augmented: bool) -> PairBatch:
-        """Draw and render a world."""
-        raise NotImplementedError
+        """Draw and render a world; the same number is always the same pair."""
+        height, width = shape.size
+        # seeds of different parts lie far apart, as those of ``SyntheticPairs``
+        seed = (self.seed << 24) + int(number)
+        return sample_pairs(self.world, 1, height, width, seed=seed, query_times=shape.query_times)
