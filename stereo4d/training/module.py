@@ -126,10 +126,12 @@ class PairModule(NetworkModule):
     def _measure(self, stage: str, batch: PairBatch) -> None:
         prediction, truth, _ = self._both_orders(batch)
         self._log(stage, self._loss(prediction, truth), len(batch.image0))
-        for name, heads in self.network.heads_beside().items():
+        main = self.network.downstream_head1
+        measured = {main.extras_name: main} | {name: heads[0] for name, heads in self.network.heads_beside().items()}
+        for name, head in measured.items():
             if name not in prediction.extras:
                 continue
-            for figure, values in heads[0].measure(name, prediction, truth).items():
+            for figure, values in head.measure(name, prediction, truth).items():
                 if not values.isnan().all():
                     known = int((~values.isnan()).sum())
                     self.log(f"{stage}/{name}_{figure}", values.nanmean(), batch_size=known)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from jsonargparse import ArgumentParser
@@ -140,3 +142,14 @@ def test_a_recipe_with_descriptors_trains_points_and_descriptors(beside: bool) -
     pointmap = [value.grad for value in module.network.downstream_head1.parameters() if value.grad is not None]
     for gradients in (matching, pointmap):
         assert any(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
+
+
+def test_validation_says_how_well_descriptors_of_a_main_head_match(tmp_path: Path) -> None:
+    text = f"class_path: {PairModule.__module__}.PairModule\ninit_args:\n  network:\n{indented(TINY, 4)}"
+    module = built("model", PairModule, text)
+    data = SyntheticPairs(batch_size=1, sizes=[(32, 48)], val_batches=1)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (figures,) = L.Trainer(default_root_dir=tmp_path, **quiet).validate(module, data, verbose=False)
+    assert 0 <= figures["val/descriptors_match_first"] <= figures["val/descriptors_match_precision"] < 0.5
