@@ -8,18 +8,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from stereo4d.errors import UsageError
-from stereo4d.motion import DisplacementField
-from stereo4d.network.head import BackboneDims, Output, TimedHead
-from stereo4d.network.motion_errors import errors_of_motion
-from stereo4d.network.objective import MotionTruth
-from stereo4d.types import PairPrediction
-from stereo4d_heads.activation import ABOVE_ONE, Mode, as_mode, confidence_from_raw, points_from_raw
+from stereo4d.network.head import BackboneDims
+from stereo4d_heads.activation import ABOVE_ONE, Mode
+from stereo4d_heads.displacement import UNBOUNDED, DisplacementHead
 from stereo4d_heads.dpt import LAYER_DIMS, Dpt
-from stereo4d_heads.motion_objective import MotionRegression, MovingCounts
-from stereo4d_heads.time_conditioning import CONDITIONINGS, Conditioning, TimeEmbedding
-
-UNBOUNDED: Mode = ("linear", float("-inf"), float("inf"))
+from stereo4d_heads.time_conditioning import Conditioning, TimeEmbedding, conditioning_of
 
 
 class TimedDpt(Dpt):
@@ -49,16 +42,11 @@ class TimedDpt(Dpt):
         return self.write(levels).unflatten(0, times.shape)
 
 
-class MotionHead(TimedHead):
+class MotionHead(DisplacementHead):
     """A displacement and its confidence per pixel and time (DynaDUSt3R, Jin et al. 2025, section 4).
 
     The layout is that of the unofficial weights, the only published ones.
     """
-
-    outputs = (
-        Output("displacement", (3,), frame="view 0", activation="by motion_mode", shown_as="arrows"),
-        Output("confidence", activation="by conf_mode; > 1 as published", shown_as="heat"),
-    )
 
     def __init__(
         self,
@@ -91,16 +79,12 @@ class MotionHead(TimedHead):
         Raises:
             UsageError: there is no such conditioning, or an option is wrong.
         """
-        super().__init__()
-        self.motion_mode = as_mode(motion_mode)
-        self.conf_mode = as_mode(conf_mode)
-        if conditioning not in CONDITIONINGS:
-            raise UsageError(f"conditioning {conditioning!r}; there are {', '.join(CONDITIONINGS)}")
+        super().__init__(motion_mode=motion_mode, conf_mode=conf_mode)
         self.dpt = TimedDpt(
             dims,
             channels=4,
             embedding=TimeEmbedding(embed_dim, max_period=max_period, time_scale=time_scale),
-            conditioning=CONDITIONINGS[conditioning],
+            conditioning=conditioning_of(conditioning),
             feature_dim=feature_dim,
             last_dim=last_dim,
             layer_dims=layer_dims,
@@ -110,24 +94,8 @@ class MotionHead(TimedHead):
             nn.init.zeros_(values[:3])
 
     def forward(self, tokens: Sequence[Tensor], image_size: tuple[int, int], times: Tensor) -> dict[str, Tensor]:
-        """Predict ``displacement`` (B, Q, H, W, 3) and ``confidence`` (B, Q, H, W).
-
-        A displacement leads from the pixel's point at its own time to that point at the query time, along the axes of
-        view 0's camera, whichever view the pixel is of.
-        """
-        raw = self.dpt.at_times(tokens, image_size, times).movedim(2, -1)  # (B, Q, H, W, 4)
-        return {
-            "displacement": points_from_raw(raw[..., :3], self.motion_mode),
-            "confidence": confidence_from_raw(raw[..., 3], self.conf_mode),
-        }
-
-    def motion_field(
-        self, maps: Mapping[str, Tensor], points: Tensor, own_time: float, times: Tensor | None
-    ) -> DisplacementField | None:
-        """The predicted displacements, linear between the query times; see the contract."""
-        if times is None:
-            return None
-        return DisplacementField(points, own_time, times, maps["displacement"], maps["confidence"])
+        """Predict ``displacement`` and ``confidence``, see ``maps``."""
+        return self.maps(self.dpt.at_times(tokens, image_size, times).movedim(2, -1))
 
     def starting_values(self, main: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The pointmap's DPT, silenced: nothing moves, whatever the time (DynaDUSt3R, Jin et al. 2025, section 4).
@@ -144,19 +112,3 @@ class MotionHead(TimedHead):
             if name.split(".")[3] == "2":
                 values[name] = torch.zeros(value.shape)
         return values
-
-    def objective(self, name: str) -> MotionRegression:
-        """Positions after motion, as published; moving pixels count, however little confidence they are given."""
-        return MotionRegression(name, MovingCounts())
-
-    def measure(  # type: ignore[override]
-        self, name: str, prediction: PairPrediction, truth: MotionTruth
-    ) -> dict[str, Tensor]:
-        """EPE3D, delta 0.05 and 0.10 after median scaling, of all and of moving pixels, and EPE3D of no motion."""
-        figures = {}
-        for kind, errors in errors_of_motion(prediction.extras[name], prediction, truth).items():
-            figures[f"epe3d_{kind}"] = errors.predicted.epe3d
-            figures[f"delta005_{kind}"] = errors.predicted.delta_near
-            figures[f"delta010_{kind}"] = errors.predicted.delta_far
-            figures[f"epe3d_{kind}_zero_motion"] = errors.nothing_moves.epe3d
-        return figures

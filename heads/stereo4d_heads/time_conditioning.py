@@ -106,6 +106,17 @@ class Timeless(Conditioning):
 CONDITIONINGS: dict[str, type[Conditioning]] = {"added": AddedTime, "adaptive": AdaptiveNorm, "none": Timeless}
 
 
+def conditioning_of(name: str) -> type[Conditioning]:
+    """A way of telling the time by its name in a head's options.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name not in CONDITIONINGS:
+        raise UsageError(f"conditioning {name!r}; there are {', '.join(CONDITIONINGS)}")
+    return CONDITIONINGS[name]
+
+
 class _NoNumbers(nn.Module):
     def forward(self, embedding: Tensor) -> Tensor:
         return embedding[..., :0]
