@@ -248,6 +248,46 @@ def test_sky_learns_to_be_trusted_least_and_moves_no_point(prediction: PairPredi
     assert not prediction.confidence0.grad[~counted].any()
 
 
+def test_sky_that_is_measured_is_a_surface_like_any_other(prediction: PairPrediction, truth: Truth) -> None:
+    everything = torch.ones_like(truth.sky0)
+    plain = MetricRegression().residuals(prediction, truth)
+    found = WithSky().residuals(prediction, replace(truth, sky0=everything, sky1=everything))
+    for view, valid in enumerate((truth.valid0, truth.valid1)):
+        close(found.error[view][valid], plain.error[view][valid].detach())
+        assert (found.error[view][~valid] == 2).all()
+        assert found.valid[view].all()
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_point_in_the_camera_itself_has_finite_gradients(name: str, prediction: PairPrediction, truth: Truth) -> None:
+    points = prediction.pointmap0.detach().clone()
+    points[0, 0] = points[1, 1] = 0
+    assert truth.valid0[0, 0].any()
+    points.requires_grad_()
+    OBJECTIVES[name](replace(prediction, pointmap0=points), truth).total.backward()
+    assert points.grad is not None
+    assert points.grad.isfinite().all()
+
+
+def test_no_gradient_flows_through_a_median(prediction: PairPrediction, truth: Truth) -> None:
+    factor = MedianDistance().factor((prediction.pointmap0, prediction.pointmap1), (truth.valid0, truth.valid1))
+    assert not factor.requires_grad
+    assert (
+        MeanDistance().factor((prediction.pointmap0, prediction.pointmap1), (truth.valid0, truth.valid1)).requires_grad
+    )
+
+
+def test_a_prediction_of_next_to_no_size_is_not_blown_up_to_the_right_one(truth: Truth) -> None:
+    sure = torch.ones_like(truth.pointmap0[..., 0])
+
+    def loss(size: float) -> float:
+        said = PairPrediction(size * truth.pointmap0, sure, size * truth.pointmap1, sure)
+        return float(ScaleInvariant(RAW)(said, truth).total)
+
+    assert loss(0.1) < 1e-4
+    assert loss(1e-7) > 0.5
+
+
 def test_truth_in_log_is_met_by_a_network_that_writes_log_points(truth: Truth) -> None:
     sure = torch.ones_like(truth.pointmap0[..., 0])
     written = PairPrediction(in_log(truth.pointmap0), sure, in_log(truth.pointmap1), sure)
