@@ -44,7 +44,7 @@ class WorldFrames(PosedFrames):
     def frame(self, scene: str, index: int) -> Frame:
         if (scene, index) in self.damaged:
             raise InputError(f"{scene}/{index}.png is cut short")
-        world, intrinsics, poses, seen = filmed(int(scene), self.length, self.size)
+        _, intrinsics, poses, seen = filmed(int(scene), self.length, self.size)
         return Frame(
             rgb=(seen[index].rgb[0].clamp(0, 1) * 255).round().to(torch.uint8).numpy(),
             intrinsics=intrinsics,
@@ -54,16 +54,27 @@ class WorldFrames(PosedFrames):
         )
 
     def tracks(self, scene: str, index: int) -> np.ndarray | None:
-        """Every third pixel's surface point of every frame, known always."""
+        """Every third pixel's surface point of every frame; known always if there is depth, else where it is seen."""
         if not self.has_tracks:
             return None
-        world, _, _, seen = filmed(int(scene), self.length, self.size)
+        world, intrinsics, poses, seen = filmed(int(scene), self.length, self.size)
         then = torch.tensor([self.times(scene)[index]])
         found = [
             surface_position(world, view.surface[:, ::3, ::3], view.local[:, ::3, ::3], then).reshape(-1, 3)
             for view in seen
         ]
-        return torch.cat(found).numpy()
+        points = torch.cat(found).numpy()
+        if not self.has_depth:
+            points[~_in_sight(points, intrinsics, poses[index], seen[index].depth[0].numpy())] = np.nan
+        return points
+
+
+def _in_sight(points: np.ndarray, intrinsics: np.ndarray, cam2world: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    local = (points - cam2world[:3, 3]) @ cam2world[:3, :3]
+    pixel = np.round((local @ intrinsics.T)[:, :2] / local[:, 2:])
+    inside = (local[:, 2] > 0) & (pixel >= 0).all(1) & (pixel < depth.shape[::-1]).all(1)
+    column, row = np.where(inside[:, None], pixel, 0).astype(int).T
+    return inside & (np.abs(depth[row, column] - local[:, 2]) < 0.02 * local[:, 2])
 
 
 @cache
