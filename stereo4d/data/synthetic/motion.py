@@ -33,11 +33,16 @@ def camera_pose(world: World, time: Tensor) -> Tensor:
     t = time[:, None]
     eye = world.eye + world.eye_travel * t + world.eye_sway * torch.sin(2 * torch.pi * t)
     forward = torch.nn.functional.normalize(world.target + world.target_travel * t - eye, dim=-1)
+    return look_along(eye, forward, world.roll[:, 0] + world.roll[:, 1] * time)
+
+
+def look_along(eye: Tensor, forward: Tensor, roll: Tensor) -> Tensor:
+    """(B, 4, 4) cam2world of cameras at (B, 3) that look along unit vectors (B, 3), rolled by (B,) radians."""
     down = torch.zeros_like(forward)
     down[:, 1] = 1
     right = torch.nn.functional.normalize(torch.linalg.cross(down, forward), dim=-1)
     below = torch.linalg.cross(forward, right)
-    roll = (world.roll[:, 0] + world.roll[:, 1] * time)[:, None]
+    roll = roll[:, None]
     cam2world = torch.zeros(len(eye), 4, 4, dtype=eye.dtype, device=eye.device)
     cam2world[:, :3, 0] = right * roll.cos() + below * roll.sin()
     cam2world[:, :3, 1] = below * roll.cos() - right * roll.sin()
@@ -49,7 +54,12 @@ def camera_pose(world: World, time: Tensor) -> Tensor:
 
 def camera_intrinsics(world: World, height: int, width: int) -> Tensor:
     """(B, 3, 3) intrinsics in pixels; principal point at (W/2, H/2) as the family assumes."""
-    focal = max(height, width) / (2 * torch.tan(world.field_of_view / 2))
+    return centred_intrinsics(world.field_of_view, height, width)
+
+
+def centred_intrinsics(field_of_view: Tensor, height: int, width: int) -> Tensor:
+    """(B, 3, 3) intrinsics in pixels of (B,) fields of view along the longer side, in radians."""
+    focal = max(height, width) / (2 * torch.tan(field_of_view / 2))
     intrinsics = torch.zeros(len(focal), 3, 3, dtype=focal.dtype, device=focal.device)
     intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = focal
     intrinsics[:, 0, 2], intrinsics[:, 1, 2] = width / 2, height / 2

@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 
 from stereo4d.data.pair_batch import PairBatch, turned
-from stereo4d.data.synthetic.motion import camera_intrinsics, camera_pose, surface_position
-from stereo4d.data.synthetic.render import Rendered, render
-from stereo4d.data.synthetic.world import Draw, World, WorldConfig, sample_world
+from stereo4d.data.synthetic.render import Rendered
+from stereo4d.data.synthetic.room_scenes import photographed
+from stereo4d.data.synthetic.world import Draw
+from stereo4d.data.synthetic.worlds import Scenes, Worlds
 from stereo4d.geometry.camera import project
 from stereo4d.geometry.rigid import invert, transform_points
 
 
 def sample_pairs(
-    config: WorldConfig,
+    config: Worlds,
     batch: int,
     height: int,
     width: int,
@@ -29,7 +30,7 @@ def sample_pairs(
     """Draw B worlds and see each at two random times in [0, 1].
 
     Args:
-        config: knobs of the world.
+        config: draws the worlds.
         batch: B.
         height: H.
         width: W.
@@ -38,7 +39,7 @@ def sample_pairs(
         query_times: Q, times at which motion is known, drawn for each pair; the images do not depend on it.
         at_times: the same times for every pair, instead of drawn ones.
     """
-    world = sample_world(config, batch, seed=seed, device=device)
+    scenes = config.scenes(batch, seed=seed, device=device)
     draw = Draw(seed + 1_000_003, device)
     # two frames of a clip, in either order
     gap = draw.log_uniform(batch, low=config.pair_gap[0], high=config.pair_gap[1])
@@ -49,7 +50,7 @@ def sample_pairs(
     times = _query_times(batch, query_times, Draw(seed + 2_000_003, device))
     if at_times:
         times = torch.tensor([list(at_times)] * batch, device=times.device)
-    return _observe(world, config, time0, time1, times, height, width, draw, seed)
+    return _observe(scenes, time0, time1, times, height, width, draw, seed)
 
 
 def _query_times(batch: int, count: int, draw: Draw) -> Tensor:
@@ -59,8 +60,7 @@ def _query_times(batch: int, count: int, draw: Draw) -> Tensor:
 
 
 def _observe(
-    world: World,
-    config: WorldConfig,
+    scenes: Scenes,
     time0: Tensor,
     time1: Tensor,
     times: Tensor,
@@ -69,54 +69,60 @@ def _observe(
     draw: Draw,
     seed: int,
 ) -> PairBatch:
-    intrinsics = camera_intrinsics(world, height, width)
-    cam0, cam1 = camera_pose(world, time0), camera_pose(world, time1)
-    seen0 = render(world, time0, cam0, intrinsics, height, width)
-    seen1 = render(world, time1, cam1, intrinsics, height, width)
+    intrinsics = scenes.camera_intrinsics(height, width)
+    cam0, cam1 = scenes.camera_pose(time0), scenes.camera_pose(time1)
+    seen0 = scenes.render(time0, cam0, intrinsics, height, width)
+    seen1 = scenes.render(time1, cam1, intrinsics, height, width)
     to_cam0 = invert(cam0)
-    valid = torch.ones_like(seen0.moving)
+    valid0, valid1 = ~seen0.sky, ~seen1.sky
+    point0 = scenes.surface_position(seen0.surface, seen0.local, time0)
+    point1 = scenes.surface_position(seen1.surface, seen1.local, time1)
     asked = time0[:, None] + times * (time1 - time0)[:, None]  # (B, Q) clip times
+    upright = torch.zeros_like(valid0[:, 0, 0])
     return PairBatch(
-        image0=photographed(seen0.rgb, config, draw),
-        image1=photographed(seen1.rgb, config, draw),
-        pointmap0=transform_points(to_cam0, surface_position(world, seen0.surface, seen0.local, time0)),
-        pointmap1=transform_points(to_cam0, surface_position(world, seen1.surface, seen1.local, time1)),
-        valid0=valid,
-        valid1=valid,
+        image0=scenes.photographed(seen0.rgb, draw),
+        image1=scenes.photographed(seen1.rgb, draw),
+        pointmap0=_measured(valid0, transform_points(to_cam0, point0)),
+        pointmap1=_measured(valid1, transform_points(to_cam0, point1)),
+        valid0=valid0,
+        valid1=valid1,
         moving0=seen0.moving,
         moving1=seen1.moving,
-        sky0=~valid,
-        sky1=~valid,
-        match0=_matches(world, seen0, seen1, cam1, intrinsics, time1),
-        match1=_matches(world, seen1, seen0, cam0, intrinsics, time0),
+        sky0=seen0.sky,
+        sky1=seen1.sky,
+        match0=_matches(scenes, seen0, seen1, cam1, intrinsics, time1),
+        match1=_matches(scenes, seen1, seen0, cam0, intrinsics, time0),
         intrinsics0=intrinsics,
         intrinsics1=intrinsics,
         relative=to_cam0 @ cam1,
-        portrait0=torch.zeros_like(valid[:, 0, 0]),
-        portrait1=torch.zeros_like(valid[:, 0, 0]),
-        metric=torch.ones_like(valid[:, 0, 0]),
+        portrait0=upright,
+        portrait1=upright,
+        metric=~upright,
         times=times,
-        motion0=turned(to_cam0, _motion(world, seen0, time0, asked)),
-        motion1=turned(to_cam0, _motion(world, seen1, time1, asked)),
-        motion_valid0=valid[:, None] & (times != 0)[..., None, None],
-        motion_valid1=valid[:, None] & (times != 1)[..., None, None],
+        motion0=turned(to_cam0, _motion(scenes, seen0, point0, asked)),
+        motion1=turned(to_cam0, _motion(scenes, seen1, point1, asked)),
+        motion_valid0=valid0[:, None] & (times != 0)[..., None, None],
+        motion_valid1=valid1[:, None] & (times != 1)[..., None, None],
         names=tuple(f"synthetic pair {number} of seed {seed}" for number in range(len(time0))),
     )
 
 
-def _motion(world: World, seen: Rendered, own: Tensor, asked: Tensor) -> Tensor:
-    """(B, Q, H, W, 3) displacements in the world of what is seen, from its own time (B,) to clip times (B, Q)."""
-    start = surface_position(world, seen.surface, seen.local, own)
-    ends = [surface_position(world, seen.surface, seen.local, time) for time in asked.unbind(1)]
+def _measured(valid: Tensor, points: Tensor) -> Tensor:
+    return torch.where(valid[..., None], points, 0)
+
+
+def _motion(scenes: Scenes, seen: Rendered, start: Tensor, asked: Tensor) -> Tensor:
+    """(B, Q, H, W, 3) displacements in the world of what is seen, from where it is to clip times (B, Q)."""
+    ends = [scenes.surface_position(seen.surface, seen.local, time) for time in asked.unbind(1)]
     return torch.stack([end - start for end in ends], 1) if ends else start[:, None][:, :0]
 
 
 def _matches(
-    world: World, source: Rendered, other: Rendered, cam2world: Tensor, intrinsics: Tensor, time: Tensor
+    scenes: Scenes, source: Rendered, other: Rendered, cam2world: Tensor, intrinsics: Tensor, time: Tensor
 ) -> Tensor:
     """(B, H, W, 2) pixels of the other view that see the source's surface points at the other view's time."""
     height, width = source.depth.shape[1:]
-    points = transform_points(invert(cam2world), surface_position(world, source.surface, source.local, time))
+    points = transform_points(invert(cam2world), scenes.surface_position(source.surface, source.local, time))
     pixel, depth = project(points, intrinsics)
     column, row = pixel.round().clamp(-1, max(height, width)).long().unbind(-1)
     inside = (depth > 0.05) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
@@ -124,14 +130,8 @@ def _matches(
     surface = other.surface.flatten(1).gather(1, index).view_as(source.surface)
     seen_depth = other.depth.flatten(1).gather(1, index).view_as(depth)
     # The nearest pixel's depth stands in for the exact ray: a share of depth covers slanted surfaces.
-    visible = inside & (surface == source.surface) & ((seen_depth - depth).abs() < 0.05 * depth)
+    visible = inside & ~source.sky & (surface == source.surface) & ((seen_depth - depth).abs() < 0.05 * depth)
     return torch.where(visible[..., None], pixel, torch.nan)
 
 
-def photographed(rgb: Tensor, config: WorldConfig, draw: Draw) -> Tensor:
-    """Turn clean colours (B, H, W, 3) in [0, 1] into network images (B, 3, H, W) with exposure change and noise."""
-    batch = len(rgb)
-    gain = 1 + config.exposure * draw.uniform(batch, 1, 1, 1, low=-1, high=1)
-    deviation = config.noise * draw.uniform(batch, 1, 1, 1)
-    noisy = (gain * rgb + deviation * draw.normal(*rgb.shape)).clamp(0, 1)
-    return (2 * noisy - 1).permute(0, 3, 1, 2).contiguous()
+__all__ = ["photographed", "sample_pairs"]

@@ -43,6 +43,8 @@ class Rendered:
     """(B, H, W, 3): the point in its object's rigid frame."""
     moving: Tensor
     """(B, H, W) bool: the surface belongs to an object that moves on its own."""
+    sky: Tensor
+    """(B, H, W) bool: nothing is there to be measured."""
 
 
 def camera_rays(cam2world: Tensor, intrinsics: Tensor, pixels: Tensor) -> Tensor:
@@ -197,6 +199,7 @@ def render(
         surface=centre.surface.reshape(shape),
         local=centre.local.reshape(*shape, 3),
         moving=moving.reshape(shape),
+        sky=torch.zeros(shape, dtype=torch.bool, device=moving.device),
     )
 
 

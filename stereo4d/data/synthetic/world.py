@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stereo4d.data.synthetic.worlds import Scenes, Worlds
+
 SHAPES = ("ellipsoid", "box", "cylinder")
 """Object k of every world has shape ``SHAPES[k % 3]``: a fixed layout lets whole batches be cast at once."""
 WALLS = 6
@@ -19,7 +21,7 @@ FLOOR = 3
 
 
 @dataclass(frozen=True)
-class WorldConfig:
+class WorldConfig(Worlds):
     """Knobs of the random world; lengths in metres, angles in radians, times in clip time [0, 1]."""
 
     objects: int = 6
@@ -51,6 +53,12 @@ class WorldConfig:
     """Largest relative change of brightness between images."""
     pair_gap: tuple[float, float] = (0.04, 1.0)
     """Range of the time between the two images of a pair, log-uniform: from neighbouring frames to a clip's ends."""
+
+    def scenes(self, batch: int, *, seed: int, device: torch.device | str) -> Scenes:
+        """B plain rooms."""
+        from stereo4d.data.synthetic.room_scenes import RoomScenes
+
+        return RoomScenes(sample_world(self, batch, seed=seed, device=device), self)
 
 
 @dataclass(frozen=True)

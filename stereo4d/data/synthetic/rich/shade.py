@@ -1,0 +1,183 @@
+"""Colours of what rays hit: textures by box mapping, sun or lamp, shadows, highlights, haze and sky."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stereo4d.data.synthetic.rich import textures
+from stereo4d.data.synthetic.rich.cast import FIRST_BODY, PLANES, SKY, Hit, Placed, shadowed, take
+from stereo4d.data.synthetic.rich.config import Light, Surfaces
+from stereo4d.data.synthetic.rich.layout import Hull, Numbers
+from stereo4d.data.synthetic.world import Draw
+
+
+@dataclass(frozen=True)
+class Look:
+    """How B worlds look."""
+
+    light: Tensor
+    """(B, 4): place of a lamp and 1, or direction to the sun and 0."""
+    shadows: Tensor
+    """(B,) bool: the light casts shadows."""
+    ambient: Tensor
+    """(B,)."""
+    sun: Tensor
+    """(B, 3) colour of the light."""
+    zenith: Tensor
+    """(B, 3) colour overhead."""
+    horizon: Tensor
+    """(B, 3)."""
+    haze: Tensor
+    """(B,) per metre."""
+    table: Tensor
+    """(B, S, 20) of each surface: three colours (9), texture turn (2) and shift (2), kind, second kind, how much
+    larger the second is, its share, shine, sharpness of highlights, texture repeats a metre."""
+    size: Tensor
+    """(B, S, 3): unit coordinates to metres, for textures."""
+
+
+def draw_look(surfaces: Surfaces, light: Light, kind: Numbers, hull: Hull, half: Tensor, draw: Draw) -> Look:
+    """Lights and surfaces; ``half`` (B, K, 3) are the bodies' half extents."""
+    batch, device = len(half), draw.device
+    outside = kind["open"][:, None] > 0
+    sun = draw.direction(batch)
+    sun[:, 1] = -sun[:, 1].abs() - 0.35
+    sun = torch.nn.functional.normalize(sun, dim=-1)
+    lamp = 0.6 * hull.half * draw.uniform(batch, 3, low=-1, high=1)
+    lamp[:, 1] = hull.floor - 2 * hull.half[:, 1] + 0.25
+    place = torch.cat([torch.where(outside, sun, lamp), (~outside).float()], -1)
+    warm = draw.uniform(batch, 1, low=-0.15, high=0.25) * torch.tensor([1.0, 0.1, -1.0], device=device)
+    blue = torch.tensor([0.25, 0.45, 0.8], device=device)
+    grey = draw.uniform(batch, 1)
+    zenith = (1 - grey) * blue + grey * draw.uniform(batch, 1, low=0.4, high=0.9) + 0.05 * draw.normal(batch, 3)
+    pale = 0.4 * zenith + 0.6 * draw.uniform(batch, 1, low=0.65, high=0.98) + 0.3 * warm
+    hazy = draw.uniform(batch) < light.haze
+    return Look(
+        light=place,
+        shadows=draw.uniform(batch) < light.shadows,
+        ambient=draw.uniform(batch, low=light.ambient[0], high=light.ambient[1]),
+        sun=(1 + warm).clamp(0.6, 1.3),
+        zenith=zenith.clamp(0, 1),
+        horizon=pale.clamp(0, 1),
+        haze=torch.where(hazy & outside[:, 0], draw.log_uniform(batch, low=0.002, high=0.03), 0),
+        table=_surfaces(surfaces, kind, half.shape[1] + FIRST_BODY, draw),
+        size=torch.cat([torch.ones(batch, FIRST_BODY, 3, device=device), half], 1),
+    )
+
+
+def _surfaces(config: Surfaces, kind: Numbers, count: int, draw: Draw) -> Tensor:
+    batch, device = len(kind["open"]), draw.device
+    shape = (batch, count)
+    grey = draw.uniform(*shape, 1, low=0.12, high=0.85)
+    vivid = draw.uniform(*shape, 1) ** 2 * 0.22
+    base = grey + vivid * draw.normal(*shape, 3)
+    green = torch.tensor([0.3, 0.42, 0.18], device=device) * draw.uniform(batch, 1, low=0.6, high=1.3)
+    grassy = (kind["open"][:, None] > 0) & (draw.uniform(batch, 1) < 0.6)
+    base[:, 0] = torch.where(grassy, green, base[:, 0])
+    contrast = draw.log_uniform(*shape, 1, low=config.contrast[0], high=config.contrast[1])
+    one = contrast * (0.8 * torch.sign(draw.normal(*shape, 1)) + 0.3 * draw.normal(*shape, 3))
+    two = contrast * (0.4 * draw.normal(*shape, 1) + 0.35 * draw.normal(*shape, 3))
+    choice = draw.uniform(*shape)
+    noise = textures.FLAT + (draw.uniform(*shape) * textures.NOISES).floor()
+    built = textures.FLAT + textures.NOISES + (draw.uniform(*shape) * textures.BUILT).floor()
+    texture = torch.where(choice < config.flat_share, 0.0, torch.where(choice > 1 - config.repeat_share, built, noise))
+    angle = (draw.uniform(*shape) < 0.5) * draw.uniform(*shape, high=2 * torch.pi)
+    # walls and houses have larger patterns than what stands in rooms
+    far = torch.where(kind["open"][:, None] > 0, 0.12, 0.35)
+    wall = torch.arange(count, device=device) < FIRST_BODY
+    repeats = draw.log_uniform(*shape, low=0.7, high=3.0) * torch.where(wall, 2 * far, 0.5 / kind["size"][:, 1:].sqrt())
+    shiny = (draw.uniform(*shape) < config.shiny_share) * draw.uniform(*shape, low=0.15, high=0.8)
+    second = textures.FLAT + (draw.uniform(*shape) * textures.NOISES).floor()
+    columns = [
+        angle.cos() * repeats,
+        angle.sin() * repeats,
+        draw.uniform(*shape),
+        draw.uniform(*shape),
+        texture,
+        second,
+    ]
+    columns += [draw.log_uniform(*shape, low=0.06, high=0.3), draw.uniform(*shape, low=0.1, high=0.8)]
+    columns[-1] = torch.where(texture == 0, 0.0, columns[-1])
+    columns += [shiny, draw.log_uniform(*shape, low=8, high=120), repeats]
+    table = torch.cat([base.clamp(0.03, 0.97), one, two, torch.stack(columns, -1)], -1)
+    table[:, SKY, 9] = table[:, SKY, 19] = 0.4  # clouds
+    table[:, SKY, 10] = 0
+    table[:, SKY, 13] = textures.FLAT + 8
+    return table
+
+
+def shade(look: Look, placed: Placed, origin: Tensor, direction: Tensor, hit: Hit, pixel: Tensor) -> Tensor:
+    """(B, P, 3) colours in [0, 1].
+
+    Args:
+        look: B worlds.
+        placed: the same worlds at the time of the picture.
+        origin: (B, 3).
+        direction: (B, P, 3).
+        hit: where those rays ended.
+        pixel: (B,) angle that a pixel covers.
+    """
+    number = take(look.table, hit.surface)
+    sky = hit.surface == SKY
+    unit = direction / direction.norm(dim=-1, keepdim=True)
+    pattern, tint = _pattern(look, placed, hit, unit, number, sky, pixel)
+    albedo = number[..., :3] + pattern[..., None] * number[..., 3:6] + tint[..., None] * number[..., 6:9]
+    point = origin[:, None] + torch.where(sky, 1.0, hit.distance)[..., None] * direction
+    toward = torch.nn.functional.normalize(look.light[:, None, :3] - look.light[:, None, 3:] * point, dim=-1)
+    facing = (hit.normal * toward).sum(-1)
+    dark = shadowed(placed, look.light, point, hit.normal) & look.shadows[:, None]
+    lit = torch.where(dark | (facing <= 0), 0.0, facing)
+    ambient = look.ambient[:, None] * (0.8 - 0.2 * hit.normal[..., 1])  # more light comes from above
+    light = ambient[..., None] + ((1 - look.ambient[:, None]) * 1.15 * lit)[..., None] * look.sun[:, None]
+    colour = albedo.clamp(0.02, 1) * light
+    colour = colour + _shine(look, unit, hit.normal, toward, number, lit > 0)
+    above = (-unit[..., 1]).clamp(0, 1).sqrt()[..., None]
+    air = torch.lerp(look.horizon[:, None].expand_as(colour), look.zenith[:, None].expand_as(colour), above)
+    clear = torch.exp(-look.haze[:, None] * hit.distance)[..., None]
+    clouds = (0.6 * pattern.clamp(min=0))[..., None]
+    return torch.where(
+        sky[..., None], air + clouds * (1 - air), torch.lerp(look.horizon[:, None], colour, clear)
+    ).clamp(0, 1)
+
+
+def _pattern(
+    look: Look, placed: Placed, hit: Hit, unit: Tensor, number: Tensor, sky: Tensor, pixel: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(B, P) pattern and (B, P) tint, from the two textures of each surface."""
+    metric = hit.local * take(look.size, hit.surface)
+    metric = torch.where(sky[..., None], unit / (unit[..., 1:2].abs() + 0.15), metric)
+    # Which side of a box the point is nearest to, in the body's own axes; walls: of the world's.
+    side = torch.where((hit.surface >= FIRST_BODY)[..., None], hit.local, hit.normal).abs()
+    side[..., 1] = torch.where(sky, 9.0, side[..., 1])
+    x, y, z = metric.unbind(-1)
+    upright = side[..., 1] >= torch.maximum(side[..., 0], side[..., 2])
+    sideways = side[..., 0] > side[..., 2]
+    u = torch.where(~upright & sideways, z, x)
+    v = torch.where(upright, z, y)
+    cos, sin, shift, drop, first, second, larger, share = number[..., 9:17].unbind(-1)
+    a, b = u * cos - v * sin + shift, u * sin + v * cos + drop
+    slant = (hit.normal * unit).sum(-1).abs().clamp(min=0.08).sqrt()
+    covered = torch.where(sky, 2.0, hit.distance) * pixel[:, None] / slant * number[..., 19]
+    fine = textures.sample(first.long(), a, b, covered)
+    coarse = textures.sample(second.long(), a * larger, b * larger, covered * larger)
+    return torch.lerp(fine[..., 0], coarse[..., 0], 0.6 * share), torch.lerp(fine[..., 1], coarse[..., 1], share)
+
+
+def _shine(look: Look, unit: Tensor, normal: Tensor, toward: Tensor, number: Tensor, lit: Tensor) -> Tensor:
+    """(B, P, 3) highlights and a dim reflection of what is above and around."""
+    shine, sharp = number[..., 17], number[..., 18]
+    grazing = (unit * normal).sum(-1)
+    mirrored = unit - 2 * grazing[..., None] * normal
+    spot = (mirrored * toward).sum(-1).clamp(min=1e-4).pow(sharp) * lit
+    glance = (1 + grazing.clamp(-1, 0)).pow(3)
+    around = torch.lerp(
+        look.horizon[:, None].expand_as(unit), look.zenith[:, None].expand_as(unit),
+        (0.5 - 0.5 * mirrored[..., 1:2]).clamp(0, 1),
+    )  # fmt: skip
+    return shine[..., None] * (0.9 * spot[..., None] * look.sun[:, None] + (0.1 + 0.5 * glance)[..., None] * around)
+
+
+__all__ = ["PLANES", "Look", "draw_look", "shade"]
