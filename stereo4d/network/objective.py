@@ -133,11 +133,14 @@ class WeightedSum(Objective):
     terms: tuple[tuple[float, Objective], ...]
 
     def __call__(self, prediction: PairPrediction, truth: PairTruth) -> LossValue:
-        """The weighted sum of the losses; figures are those of all terms, unweighted."""
+        """The weighted sum of the losses; figures are those of all terms, unweighted.
+
+        A figure of a name that an earlier term has is called after its term: ``term2_error0``.
+        """
         values = [(weight, term(prediction, truth)) for weight, term in self.terms]
         parts: dict[str, Tensor] = {}
-        for _, value in values:
-            parts |= value.parts
+        for number, (_, value) in enumerate(values, start=1):
+            parts |= {f"term{number}_{name}" if name in parts else name: part for name, part in value.parts.items()}
         return LossValue(torch.stack([weight * value.total for weight, value in values]).sum(), parts)
 
     def __add__(self, other: Objective) -> Objective:

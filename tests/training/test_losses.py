@@ -300,7 +300,15 @@ def test_objectives_add_with_their_weights(prediction: PairPrediction, truth: Tr
     both = ConfidenceWeighted() + 0.5 * ShiftInvariant() + 2.0 * RAW
     assert isinstance(both, WeightedSum)
     expected = golden("conf_a0.2_regr3d") + 0.5 * golden("shiftinv") + 2 * golden("regr3d_nonorm")
-    close(both(prediction, truth).total, expected)
+    value = both(prediction, truth)
+    close(value.total, expected)
+    names = ("error0", "error1")
+    assert set(value.parts) == {
+        *(*names, "confidence0", "confidence1"),
+        *(f"term{number}_{name}" for number in (2, 3) for name in names),
+    }
+    close(value.parts["term2_error0"], golden("shiftinv__detail_Regr3D_ShiftInv_pts3d_1"))
+    close(value.parts["error0"], golden("regr3d_avg_dis__detail_Regr3D_pts3d_1"))
 
 
 @pytest.mark.parametrize(
