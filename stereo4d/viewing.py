@@ -18,6 +18,7 @@ from stereo4d.types import Scene
 
 if TYPE_CHECKING:
     from stereo4d.alignment.watching import AlignmentStep
+    from stereo4d.data.pair_batch import PairBatch
 
 GROUP = "stereo4d.viewers"
 
@@ -60,6 +61,22 @@ class Viewer(ABC):
             OutputError: the file cannot be written.
         """
         raise UsageError(f"{type(self).__name__} shows scenes only, so {path} cannot be written; take another viewer")
+
+    def write_pairs(self, pairs: Sequence[PairBatch], path: Path) -> Path:
+        """Write a file that shows training pairs with their truth, whole or not at all.
+
+        Args:
+            pairs: one batch or more, of any sizes.
+            path: the file to write, ending in ``suffix``.
+
+        Returns:
+            The path written.
+
+        Raises:
+            UsageError: there is no pair, or this viewer does not show pairs (the default).
+            OutputError: the file cannot be written.
+        """
+        raise UsageError(f"{type(self).__name__} does not show pairs, so {path} cannot be written; take another viewer")
 
     def check(self, path: Path) -> None:
         """See that a written file is whole, as far as this viewer can tell; by default, that there is something in it.

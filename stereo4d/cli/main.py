@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": ("stereo4d.cli.evaluate", "measure weights on held-out data with truth"),
     "weights": ("stereo4d.cli.weights", "what is published and what is here: list, show, fetch, convert"),
     "check-head": ("stereo4d.cli.check_head", "what a new head must hold to, tried"),
+    "check-data": ("stereo4d.cli.check_data", "pairs, depth, cameras and files of a recipe's data, checked"),
     "doctor": ("stereo4d.cli.doctor", "what this machine can run, and what is missing"),
 }
 """Command -> (module, one line of help). The module is imported only when its command is run."""

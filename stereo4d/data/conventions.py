@@ -90,30 +90,42 @@ class Conventions:
         """The inverse of ``intrinsics``."""
         return _shifted(intrinsics, 0.5 if self.pixel_origin == PixelOrigin.corner else 0.0)
 
-    def depth(self, stored: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-        """(H, W) float32 distance along the optical axis in the unit of the poses.
+    def depth(self, stored: np.ndarray, ray: np.ndarray) -> np.ndarray:
+        """Distance along the optical axis in the unit of the poses, float32.
 
         Args:
-            stored: (H, W) of any number type; what is not measured stays <= 0 or not finite.
-            intrinsics: (3, 3) pixels, pixel centres at integers.
+            stored: of any shape and number type; what is not measured stays <= 0 or not finite.
+            ray: of that shape, ``ray_length`` of the pixels.
         """
         depth = np.asarray(stored, np.float32) * np.float32(self.depth_unit)
-        return depth / _ray_length(depth.shape, intrinsics) if self.depth_kind == DepthKind.ray else depth
+        return depth / ray if self.depth_kind == DepthKind.ray else depth
 
-    def stored_depth(self, depth: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-        """The inverse of ``depth``: (H, W) float32 in the unit of the files."""
-        length = _ray_length(depth.shape, intrinsics) if self.depth_kind == DepthKind.ray else np.float32(1)
+    def stored_depth(self, depth: np.ndarray, ray: np.ndarray) -> np.ndarray:
+        """The inverse of ``depth``: what files say, float32."""
+        length = ray if self.depth_kind == DepthKind.ray else np.float32(1)
         return np.asarray(depth, np.float32) * length / np.float32(self.depth_unit)
+
+
+def ray_length(pixels: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """How far points at depth 1 are from the camera's centre.
+
+    Args:
+        pixels: (..., 2) u and v.
+        intrinsics: (3, 3) in pixels.
+
+    Returns:
+        (...) float32.
+    """
+    plane = (pixels - intrinsics[:2, 2]) / intrinsics[[0, 1], [0, 1]]
+    return np.sqrt(1 + (plane**2).sum(-1)).astype(np.float32)
+
+
+def pixels_of(height: int, width: int) -> np.ndarray:
+    """(H, W, 2) float64 u and v of all pixels."""
+    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float64)
 
 
 def _shifted(intrinsics: np.ndarray, by: float) -> np.ndarray:
     moved = np.array(intrinsics, np.float64)
     moved[..., :2, 2] += by
     return moved
-
-
-def _ray_length(shape: tuple[int, ...], intrinsics: np.ndarray) -> np.ndarray:
-    """(H, W) float32: how far a pixel's point at depth 1 is from the camera's centre."""
-    x = (np.arange(shape[1]) - intrinsics[0, 2]) / intrinsics[0, 0]
-    y = (np.arange(shape[0]) - intrinsics[1, 2]) / intrinsics[1, 1]
-    return np.sqrt(1 + x[None] ** 2 + y[:, None] ** 2).astype(np.float32)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from stereo4d.data.conventions import Conventions
+from stereo4d.data.conventions import Conventions, pixels_of, ray_length
 from stereo4d.data.synthetic.motion import camera_pose, surface_position
 from stereo4d.data.synthetic.render import render
 from stereo4d.data.synthetic.world import World, WorldConfig, sample_world
@@ -90,7 +90,7 @@ def write_folder(
     for stem, rgb, truth, moving in zip(stems, filmed.rgb, filmed.depth, filmed.moving, strict=True):
         Image.fromarray(rgb).save(scene / "images" / f"{stem}.png")
         Image.fromarray(moving.astype(np.uint8) * 255).save(scene / "masks" / f"{stem}.png")
-        stored = conventions.stored_depth(truth, filmed.intrinsics)
+        stored = conventions.stored_depth(truth, ray_length(pixels_of(*truth.shape), filmed.intrinsics))
         if depth == ".png":
             Image.fromarray(stored.round().astype(np.uint16)).save(scene / "depths" / f"{stem}.png")
         else:

@@ -39,9 +39,10 @@ MAY = {
     "downstream": {"geometry"},
     # a head is tried in everything that it will have to do with
     "head_checks": {"network", "data", "geometry", "video"},
+    "data_checks": {"data"},
     "cli": {
         *("network", "data", "geometry", "evaluation", "training", "alignment", "video", "downstream"),
-        "head_checks",
+        *("head_checks", "data_checks"),
     },
 }
 BASE_MAY = {

@@ -23,6 +23,7 @@ from stereo4d_plugins.viewers.rerun_motion import Trails, log_arrows, log_betwee
 
 if TYPE_CHECKING:
     from stereo4d.alignment.watching import AlignmentStep
+    from stereo4d.data.pair_batch import PairBatch
 
 PATH_VERTICES = 300  # of the growing camera path; bounds a file that would else grow with the square of the length
 
@@ -73,6 +74,13 @@ class RerunViewer(Viewer):
     def write_alignment(self, steps: Sequence[AlignmentStep], path: Path, *, rgb: np.ndarray | None = None) -> Path:
         """Write the recording; see ``Viewer.write_alignment`` and ``rerun_alignment.write_alignment``."""
         return write_alignment(steps, path, rgb=rgb)
+
+    def write_pairs(self, pairs: Sequence[PairBatch], path: Path) -> Path:
+        """Write the recording; see ``Viewer.write_pairs`` and ``rerun_pairs.write_pairs``."""
+        # only training and its checks show pairs: scenes can do without what that imports
+        from stereo4d_plugins.viewers.rerun_pairs import write_pairs
+
+        return write_pairs(pairs, path)
 
     def check(self, path: Path) -> None:
         """Have Rerun itself read a recording from end to end; see ``Viewer.check``."""
