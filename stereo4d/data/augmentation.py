@@ -61,6 +61,9 @@ class Augmentation:
     """The image is shrunk to up to ``crop - 1`` pixels more than needed, and the middle cut out; 0 or 1: never."""
     focal: float = 1.0
     """Smallest share of the image that is kept before the resize, a zoom; 1: all of it. MonST3R: 0.9."""
+    anywhere: bool = False
+    """The image is cut out of the resized one anywhere, not of its middle, as CroCo's; the principal point then lies
+    anywhere, too, which the intrinsics say."""
     colour: ColourJitter = field(default_factory=ColourJitter)
 
     def __post_init__(self) -> None:

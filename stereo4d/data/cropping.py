@@ -59,6 +59,7 @@ def plan_crop(
     portraits: bool = False,
     jitter: int = 0,
     focal: float = 1.0,
+    anywhere: bool = False,
 ) -> Crop:
     """How an image becomes one of the wanted size; what is drawn comes from ``rng``.
 
@@ -72,6 +73,7 @@ def plan_crop(
         portraits: portrait images, and half of the nearly square ones, become (W, H).
         jitter: the resize leaves up to ``jitter - 1`` pixels more than needed.
         focal: smallest share of the image that is kept.
+        anywhere: the result is cut out of the resized image anywhere, not of its middle.
 
     Raises:
         InputError: the principal point lies at the border or outside, so that nothing is left around it.
@@ -91,7 +93,8 @@ def plan_crop(
     # Edges of the image scale, not centres of pixels. What is rounded off is taken from both sides alike.
     camera[:2, 2] = (camera[:2, 2] + 0.5) * scale - 0.5 * (before * scale - resized)[::-1] - 0.5
     camera[:2, :2] *= scale
-    top, left = np.round(0.5 * (resized - size)).astype(int)
+    spare = resized - size
+    top, left = rng.integers(spare + 1) if anywhere else np.round(0.5 * spare).astype(int)
     camera[:2, 2] -= (left, top)
     window = (int(left), int(top), int(left) + size[1], int(top) + size[0])
     return Crop(box, (int(resized[0]), int(resized[1])), window, camera)

@@ -84,7 +84,7 @@ def motion_at(
         displacement = np.full((*view.valid.shape, 3), np.nan)
     else:
         displacement = of_tracks(then - view.tracks, view.shown)
-    known: np.ndarray = np.isfinite(displacement).all(axis=-1)
+    known = np.asarray(np.isfinite(displacement).all(-1))
     if asked.time == own_time:
         known = np.zeros_like(known)
     return np.where(known[..., None], displacement, 0), known

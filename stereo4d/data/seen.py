@@ -107,6 +107,7 @@ def see(
         portraits=portraits,
         jitter=augmentation.crop,
         focal=augmentation.focal,
+        anywhere=augmentation.anywhere,
     )
     picture = augmentation.colour(crop.picture(frame.rgb), rng)
     sky = np.zeros(crop.size, bool) if frame.sky is None else crop.map(frame.sky)

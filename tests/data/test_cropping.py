@@ -33,15 +33,14 @@ def test_crops_equal_the_published_ones(number):
     assert crop.size == crop.map(depth).shape
 
 
-@pytest.mark.parametrize("focal", [1.0, 0.6])
-@pytest.mark.parametrize("jitter", [0, 16])
-def test_rays_of_a_crop_are_those_of_the_image(focal, jitter):
+@pytest.mark.parametrize("options", [{}, {"focal": 0.6}, {"jitter": 16}, {"jitter": 40, "anywhere": True}], ids=str)
+def test_rays_of_a_crop_are_those_of_the_image(options):
     # A picture whose colours are its own pixel coordinates tells where a crop's pixels came from.
     height, width = 120, 200
     column, row = np.meshgrid(np.arange(width), np.arange(height))
     rgb = np.stack([column, row, 0 * row], -1).astype(np.uint8)
     before = camera(150, 140, 96.3, 61.8)
-    crop = plan_crop((height, width), before, (48, 64), rng=np.random.default_rng(0), jitter=jitter, focal=focal)
+    crop = plan_crop((height, width), before, (48, 64), rng=np.random.default_rng(0), **options)
     seen = np.array(crop.picture(rgb)).astype(float)[8:-8, 8:-8, :2]
     after_column, after_row = np.meshgrid(np.arange(8, 64 - 8), np.arange(8, 48 - 8))
     rays = np.stack([after_column, after_row], -1) - crop.intrinsics[:2, 2]
@@ -69,3 +68,13 @@ def test_portrait_images_stay_portrait_only_where_asked():
 def test_intrinsics_of_another_size_are_refused():
     with pytest.raises(InputError, match="of this size"):
         plan_crop((120, 200), camera(600, 600, 400, 240), (48, 64), rng=np.random.default_rng(0))
+
+
+def test_crops_from_anywhere_reach_all_corners():
+    given = ((120, 160), camera(150, 150, 80, 60), (48, 64))
+    windows = [
+        plan_crop(*given, rng=np.random.default_rng(seed), jitter=9, anywhere=True).window for seed in range(200)
+    ]
+    spans = [plan_crop(*given, rng=np.random.default_rng(seed), jitter=9).window for seed in range(200)]
+    assert min(window[0] for window in windows) == 0
+    assert max(window[0] for window in windows) > max(window[0] for window in spans)

@@ -33,7 +33,11 @@ def to_world(points: torch.Tensor, frames: WorldFrames, index: int) -> np.ndarra
     return points.numpy() @ pose[:3, :3].T + pose[:3, 3]
 
 
-@pytest.mark.parametrize("augmentation", [Augmentation(crop=0), Augmentation(crop=16, focal=0.7)], ids=["fit", "drawn"])
+@pytest.mark.parametrize(
+    "augmentation",
+    [Augmentation(crop=0), Augmentation(crop=16, focal=0.7), Augmentation(crop=16, anywhere=True)],
+    ids=["fit", "drawn", "anywhere"],
+)
 @pytest.mark.parametrize("view", [0, 1])
 def test_a_crop_is_what_a_camera_of_its_intrinsics_sees(view, augmentation):
     frames = WorldFrames(size=(120, 160))
