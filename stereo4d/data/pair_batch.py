@@ -80,6 +80,11 @@ class PairBatch:
         }
         return replace(self, **moved)
 
+    def sample(self, number: int) -> PairBatch:
+        """One of the pairs, as a batch of its own."""
+        tensors: dict[str, Any] = {k: v[number : number + 1] for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, names=(self.names[number],), **tensors)
+
     def true_shapes(self) -> tuple[Tensor, Tensor]:
         """(B, 2) heights and widths of the images of each view as they stand upright."""
         lying = torch.tensor(self.image0.shape[2:], device=self.image0.device)

@@ -137,7 +137,8 @@ def _read_pth(path: Path, allow: Sequence[type]) -> _Content:
     if isinstance(text, str):
         name, options = parse_constructor(text)
         return _Content("pth", tensors, options, _FAMILY_OF_CLASS[name])
-    return _Content("pth", tensors, content.get("croco_kwargs"))
+    # checkpoints of training describe the network under a name of their own
+    return _Content("pth", tensors, content.get("network_config") or content.get("croco_kwargs"))
 
 
 def _of_the_network(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -42,8 +42,8 @@ def load_model(
     """Build a network from a weights file, for inference.
 
     Args:
-        source: ``"embedded"``, a ``.pth`` or ``.safetensors`` file, or a folder with ``model.safetensors`` and
-            ``config.json``.
+        source: ``"embedded"``, a ``.pth`` or ``.safetensors`` file, a checkpoint of ``stereo4d fit`` (``.ckpt``; the
+            averaged weights where it kept an average), or a folder with ``model.safetensors`` and ``config.json``.
         device: where it shall run.
         precision: ``exact`` (float32), ``auto`` (bf16 where the processor has it), ``bf16`` or ``fast``; see
             ``network.precision.choose``.
