@@ -12,13 +12,13 @@ import numpy as np
 from stereo4d.data.conventions import Axes, Conventions, DepthKind, PixelOrigin, PoseKind
 from stereo4d.data_checks.agreement import Agreement, Points, TrackViews, agreement, track_agreement
 
-UNITS = (1.0, 1000.0, 100.0, 10.0, 5.0, 1000 / 256)
+UNITS = (1.0, 10.0, 100.0, 1000.0, 5.0, 5000.0, 256.0, 1000 / 256)
 """By these, or parts of one of these, units of depth files differ from what they are taken for (5000 and 256: TUM's and
 KITTI's)."""
 _EACH_CHANGE = 0.1  # by how much a meaning that differs in one point more must fit better, to be believed
 _CLEARLY = 0.6  # what is left of the misfit where another meaning is the right one
 _LEAST = 0.03  # misfit that is not worth a word
-_FINER = 0.7  # what is left of the median distance of returning points where a meaning that shows little is right
+_FINER = 0.7  # what is left of the distance of returning points where a meaning that shows little is right
 _NO_DISTANCE = 1e-3  # pixels; less than that is rounding
 
 Trial = Callable[[Conventions, Conventions], Agreement]
@@ -84,7 +84,7 @@ def _finer(
     for kind, origin in product(DepthKind, PixelOrigin):
         tried = replace(best, depth_kind=kind, pixel_origin=origin)
         result = _together(trials, said, tried)
-        if _median(as_best.pixels) > _NO_DISTANCE and _median(result.pixels) < _FINER * _median(as_best.pixels):
+        if _distance(as_best.pixels) > _NO_DISTANCE and _distance(result.pixels) < _FINER * _distance(as_best.pixels):
             best, as_best = tried, result
     return best, as_best
 
@@ -104,7 +104,7 @@ def _together(trials: Sequence[Trial], said: Conventions, tried: Conventions) ->
     return Agreement(**joined)
 
 
-def _median(values: np.ndarray) -> float:
-    """Of the values that are known."""
+def _distance(values: np.ndarray) -> float:
+    """What most returning points keep below: walls seen straight on come back always, hidden points never."""
     known = values[~np.isnan(values)]
-    return float(np.median(known)) if len(known) else float("nan")
+    return float(np.quantile(known, 0.75)) if len(known) else float("nan")

@@ -50,7 +50,7 @@ def _layout() -> rrb.Blueprint:
         name="Both views in view 0's frame",
         background=list(BACKGROUND),
         line_grid=False,
-        eye_controls=rrb.EyeControls3D(position=[0.5, -0.7, -1.1], look_target=[0, 0.05, 0.9], eye_up=[0, -1, 0]),
+        eye_controls=rrb.EyeControls3D(position=[0.35, -0.5, -0.7], look_target=[0, 0.05, 0.9], eye_up=[0, -1, 0]),
     )
     views = [
         rrb.Vertical(
@@ -80,7 +80,9 @@ def _log_pair(recording: rr.RecordingStream, batch: PairBatch, row: int) -> None
         upright, lies = to_uint8(image[row]), bool(portrait[row])
         rows = _thinned(valid[view], POINTS)
         points, colors = _array(own[view]).reshape(-1, 3)[rows] / unit, upright.reshape(-1, 3)[rows]
-        recording.log(f"world/view{view}/points", rr.Points3D(points, colors=colors, radii=rr.Radius.ui_points(1.6)))
+        recording.log(
+            f"world/view{view}/points", rr.Points3D(points, colors=colors, radii=0.65 / float(intrinsics[row].max()))
+        )
         if lies:  # stored lying, looked at as it stands
             upright, depths[view] = upright.swapaxes(0, 1), depths[view].T
         lens = _array(intrinsics[row])[[1, 0, 2]] if lies else _array(intrinsics[row])
