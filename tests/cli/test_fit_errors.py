@@ -12,8 +12,8 @@ from stereo4d.errors import CheckpointError, InputError
 RECIPE = Path(__file__).parents[2] / "configs" / "fit" / "tiny.yaml"
 BURIED = (
     "Parser key \"model\": Does not validate against any of the Union subtypes Subtypes: [<class 'a.B'>, "
-    "<class 'NoneType'>] Errors: - Problem with given class_path 'stereo4d.training.module.PairModule': {} - Expected a "
-    "<class 'NoneType'> Given value type: <class 'dict'> Given value: {{'class_path': 'x'}}"
+    "<class 'NoneType'>] Errors: - Problem with given class_path 'stereo4d.training.module.PairModule': {} - Expected "
+    "a <class 'NoneType'> Given value type: <class 'dict'> Given value: {{'class_path': 'x'}}"
 )
 
 
