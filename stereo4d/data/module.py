@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from stereo4d.data.pair_batch import PairBatch
 from stereo4d.data.synthetic.pairs import sample_pairs
 from stereo4d.data.synthetic.world import WorldConfig
+from stereo4d.data.synthetic.worlds import Worlds
 
 HELD_OUT = 2**40
 """Batch numbers from here on are never trained on."""
@@ -22,7 +23,7 @@ HELD_OUT = 2**40
 class BatchRecipe:
     """How a batch is made from its number alone."""
 
-    world: WorldConfig
+    world: Worlds
     batch_size: int
     sizes: tuple[tuple[int, int], ...]
     """(height, width) choices; one is drawn per batch."""
@@ -88,7 +89,7 @@ class SyntheticPairs(L.LightningDataModule):
     A resumed run goes on with the batch after the last one it saw: a batch follows from its number.
 
     Args:
-        world: knobs of the random world.
+        world: draws the random worlds: knobs of the plain rooms, or any ``Worlds`` by class path.
         batch_size: pairs a batch; training sees each in both orders.
         sizes: (height, width) choices in pixels; one is drawn per batch.
         seed: of the whole stream.
@@ -99,7 +100,7 @@ class SyntheticPairs(L.LightningDataModule):
 
     def __init__(
         self,
-        world: WorldConfig | None = None,
+        world: WorldConfig | Worlds | None = None,
         *,
         batch_size: int = 16,
         sizes: list[tuple[int, int]] | None = None,
