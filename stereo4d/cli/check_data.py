@@ -78,7 +78,9 @@ def read_data(config: Path) -> Any:
     parser = ArgumentParser(parser_mode="omegaconf+", exit_on_error=False)
     parser.add_subclass_arguments((MixedPairs, SyntheticPairs), "data", required=True)
     try:
-        return parser.instantiate_classes(parser.parse_object({"data": _data_part(config)}))["data"]
+        # by the name that it has had since jsonargparse 4.49, which warns of the other
+        build = parser.instantiate if hasattr(parser, "instantiate") else parser.instantiate_classes
+        return build(parser.parse_object({"data": _data_part(config)}))["data"]
     except (InputError, UsageError):
         raise
     except Exception as error:  # jsonargparse's own, and those of classes that it builds
