@@ -87,5 +87,10 @@ def _upright(
         intrinsics = intrinsics[[1, 0, 2]]  # stored rows give the stored column first, which is the upright row
     colours = ((image.permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).byte()
     largest = torch.finfo(torch.float16).max
-    arrays = [value.clamp(max=largest).numpy() for value in (depth, confidence)]
-    return _Seen(colours.contiguous().numpy(), *arrays, intrinsics.numpy(), cam2world[0].numpy())
+    return _Seen(
+        rgb=colours.contiguous().numpy(),
+        depth=depth.clamp(max=largest).numpy(),
+        confidence=confidence.clamp(max=largest).numpy(),
+        intrinsics=intrinsics.numpy(),
+        cam2world=cam2world[0].numpy(),
+    )
