@@ -33,9 +33,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=3)
     chosen = parser.parse_args()
     rows = []
-    for kind in chosen.kinds:
+    for shift, kind in enumerate(chosen.kinds):
         config = RichWorlds(kinds=(kind,))
-        batch = sample_pairs(config, 2 * chosen.rows, HEIGHT, WIDTH, seed=chosen.seed, at_times=(1.0,))
+        batch = sample_pairs(config, 2 * chosen.rows, HEIGHT, WIDTH, seed=chosen.seed + shift, at_times=(1.0,))
         pairs = [_strip(batch, number) for number in range(2 * chosen.rows)]
         labelled = Image.fromarray(pairs[0])
         ImageDraw.Draw(labelled).text((4, 2), kind, fill="white", stroke_width=1, stroke_fill="black")

@@ -136,7 +136,7 @@ def _cast_shape(
     world, packet, body = index
     inverse = torch.linalg.inv(placed.linear[world, body])
     start = (inverse @ (origin[world] - placed.centre[world, body])[..., None])[..., 0]
-    rays = (packets[world, packet] @ inverse.transpose(-1, -2)).unbind(-1)  # 3 x (M, T)
+    rays = _turned(packets, world * packets.shape[1] + packet, inverse)
     form = placed.bodies.form[world, body]
     near = enter(shape, tuple(start[:, i, None] for i in range(3)), rays, form[:, None])  # type: ignore[arg-type]
     first = (world * packets.shape[1] + packet) * PACKET
@@ -152,6 +152,17 @@ def _cast_shape(
         local=torch.stack(point, -1),
         normal=torch.nn.functional.normalize(outward, dim=-1),
     )
+
+
+def _turned(packets: Tensor, row: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Matrices (M, 3, 3) times the vectors of some packets, by coordinates: (M, T) each.
+
+    Written out, because batches of very small matrix products are slow.
+    """
+    x, y, z = (part.flatten(0, 1)[row] for part in packets.unbind(-1))
+    rows = [matrix[:, i, :, None].unbind(1) for i in range(3)]
+    turned = [torch.addcmul(torch.addcmul(a * x, b, y), c, z) for a, b, c in rows]
+    return turned[0], turned[1], turned[2]
 
 
 def _close(placed: Placed, origin: Tensor, axis: Tensor, width: Tensor, spread: Tensor) -> Tensor:
@@ -171,35 +182,36 @@ def _close(placed: Placed, origin: Tensor, axis: Tensor, width: Tensor, spread: 
     return (gap < reach.square() + 1e-6) & (farthest > 0)
 
 
-def shadowed(placed: Placed, light: Tensor, point: Tensor, normal: Tensor) -> Tensor:
+def shadowed(placed: Placed, light: Tensor, point: Tensor, toward: Tensor, asked: Tensor) -> Tensor:
     """(B, P) bool: points that a body hides from the light; hulls throw no shadow.
 
     Args:
         placed: B worlds.
         light: (B, 4): a place and 1, or a direction towards the light and 0.
-        point: (B, P, 3) world, neighbours in runs of ``PACKET``.
-        normal: (B, P, 3).
+        point: (B, P, 3) world, a little off their surface; neighbours in runs of ``PACKET``.
+        toward: (B, P, 3): to the light, unit.
+        asked: (B, P) bool: where the answer matters.
     """
     batch, rays = point.shape[:2]
-    start = point + 2e-3 * normal
-    toward = light[:, None, :3] - light[:, None, 3:] * start
-    packets, ways = start.view(batch, -1, PACKET, 3), toward.view(batch, -1, PACKET, 3)
+    packets, ways = point.view(batch, -1, PACKET, 3), toward.view(batch, -1, PACKET, 3)
     low, high = packets.amin(-2), packets.amax(-2)
     middle = (low + high) / 2
     axis = torch.nn.functional.normalize(light[:, None, :3] - light[:, None, 3:] * middle, dim=-1)
     near = _close(placed, middle, axis, (high - low).norm(dim=-1) / 2, torch.zeros_like(middle[..., 0]))
+    near &= asked.view(batch, -1, PACKET).any(-1)[..., None]
     dark = torch.zeros(batch * rays // PACKET, PACKET, dtype=torch.bool, device=point.device)
     for shape in range(len(SHAPES)):
         of_shape = near & (placed.bodies.present & (placed.bodies.shape == shape))[:, None]
         world, packet, body = of_shape.nonzero(as_tuple=True)
         if not len(world):
             continue
-        inverse = torch.linalg.inv(placed.linear[world, body]).transpose(-1, -2)
-        starts = ((packets[world, packet] - placed.centre[world, body][:, None]) @ inverse).unbind(-1)
+        row, inverse = world * packets.shape[1] + packet, torch.linalg.inv(placed.linear[world, body])
+        shift = (inverse @ placed.centre[world, body][..., None])[..., 0]
+        starts = [axis - shift[:, i, None] for i, axis in enumerate(_turned(packets, row, inverse))]
         form = placed.bodies.form[world, body][:, None]
-        reached = enter(shape, starts, (ways[world, packet] @ inverse).unbind(-1), form)  # type: ignore[arg-type]
-        blocked = reached < torch.where(light[world, 3:] > 0, 1.0, FAR / 2)
-        row = world * packets.shape[1] + packet
-        candidate, place = blocked.nonzero(as_tuple=True)
+        reached = enter(shape, (starts[0], starts[1], starts[2]), _turned(ways, row, inverse), form)
+        # a body behind a lamp throws no shadow: how far the lamp is, the middle of the packet says closely enough
+        far = torch.where(light[:, None, 3] > 0, (light[:, None, :3] - middle).norm(dim=-1), FAR / 2).flatten()[row]
+        candidate, place = (reached < far[:, None]).nonzero(as_tuple=True)
         dark[row[candidate], place] = True
     return dark.view(batch, rays)

@@ -198,7 +198,7 @@ def _trees(what: Tensor, present: Tensor, place: Tensor, half: Tensor, yaw: Tens
 def _figures(things: Things, kind: Numbers, hull: Hull, camera: CameraPath, draw: Draw) -> dict[str, Tensor]:
     batch, count = len(hull.floor), FIGURES
     fields = limbs(batch, count, draw)
-    distance = log_between(kind["distance"], draw, count)
+    distance = log_between(kind["distance"], draw, count).clamp(min=2.0)  # nearer, nothing but a belly is seen
     place = ground_places(camera, distance, 0.3 * distance * draw.normal(batch, count))
     hip, walks = fields.pop("hip"), fields.pop("walks")
     place[..., 1] = hull.floor[:, None] - hip
@@ -230,7 +230,7 @@ def _clear(bodies: Bodies, camera: CameraPath) -> Tensor:
         stick, half, thickness = Placed(camera.eye.new_zeros(0), bodies, linear, centre).bounds()
         offset = camera.eye_at(time)[:, None] - centre
         along = torch.maximum(torch.minimum((offset * stick).sum(-1), half), -half)
-        clear &= (offset - along[..., None] * stick).norm(dim=-1) > thickness + 0.2
+        clear &= (offset - along[..., None] * stick).norm(dim=-1) > thickness + 0.3
     return clear
 
 

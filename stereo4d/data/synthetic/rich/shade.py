@@ -10,8 +10,13 @@ from torch import Tensor
 from stereo4d.data.synthetic.rich import textures
 from stereo4d.data.synthetic.rich.cast import FIRST_BODY, PLANES, SKY, Hit, Placed, shadowed, take
 from stereo4d.data.synthetic.rich.config import Light, Surfaces
+from stereo4d.data.synthetic.rich.figures import PARTS
+from stereo4d.data.synthetic.rich.furnish import PROPS, STRUCTURES
 from stereo4d.data.synthetic.rich.layout import Hull, Numbers
 from stereo4d.data.synthetic.world import Draw
+
+CLOTHES = (0, 1, 0, 0, 1, 1, 6, 6, 6, 6)
+"""Parts of figures look like: shirt, skin, sleeves, hands, trousers."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +38,9 @@ class Look:
     haze: Tensor
     """(B,) per metre."""
     table: Tensor
-    """(B, S, 20) of each surface: three colours (9), texture turn (2) and shift (2), kind, second kind, how much
-    larger the second is, its share, shine, sharpness of highlights, texture repeats a metre."""
-    size: Tensor
-    """(B, S, 3): unit coordinates to metres, for textures."""
+    """(B, S, 23) of each surface: three colours (9), texture turn (2) and shift (2), kind, second kind, how much
+    larger the second is, its share, shine, sharpness of highlights, texture repeats a metre, unit
+    coordinates to metres (3)."""
 
 
 def draw_look(surfaces: Surfaces, light: Light, kind: Numbers, hull: Hull, half: Tensor, draw: Draw) -> Look:
@@ -54,6 +58,7 @@ def draw_look(surfaces: Surfaces, light: Light, kind: Numbers, hull: Hull, half:
     grey = draw.uniform(batch, 1)
     zenith = (1 - grey) * blue + grey * draw.uniform(batch, 1, low=0.4, high=0.9) + 0.05 * draw.normal(batch, 3)
     pale = 0.4 * zenith + 0.6 * draw.uniform(batch, 1, low=0.65, high=0.98) + 0.3 * warm
+    metres = torch.cat([torch.ones(batch, FIRST_BODY, 3, device=device), half], 1)
     hazy = draw.uniform(batch) < light.haze
     return Look(
         light=place,
@@ -63,15 +68,14 @@ def draw_look(surfaces: Surfaces, light: Light, kind: Numbers, hull: Hull, half:
         zenith=zenith.clamp(0, 1),
         horizon=pale.clamp(0, 1),
         haze=torch.where(hazy & outside[:, 0], draw.log_uniform(batch, low=0.002, high=0.03), 0),
-        table=_surfaces(surfaces, kind, half.shape[1] + FIRST_BODY, draw),
-        size=torch.cat([torch.ones(batch, FIRST_BODY, 3, device=device), half], 1),
+        table=torch.cat([_surfaces(surfaces, kind, half.shape[1] + FIRST_BODY, draw), metres], -1),
     )
 
 
 def _surfaces(config: Surfaces, kind: Numbers, count: int, draw: Draw) -> Tensor:
     batch, device = len(kind["open"]), draw.device
     shape = (batch, count)
-    grey = draw.uniform(*shape, 1, low=0.12, high=0.85)
+    grey = draw.uniform(*shape, 1, low=0.2, high=0.9)
     vivid = draw.uniform(*shape, 1) ** 2 * 0.22
     base = grey + vivid * draw.normal(*shape, 3)
     green = torch.tensor([0.3, 0.42, 0.18], device=device) * draw.uniform(batch, 1, low=0.6, high=1.3)
@@ -103,6 +107,11 @@ def _surfaces(config: Surfaces, kind: Numbers, count: int, draw: Draw) -> Tensor
     columns[-1] = torch.where(texture == 0, 0.0, columns[-1])
     columns += [shiny, draw.log_uniform(*shape, low=8, high=120), repeats]
     table = torch.cat([base.clamp(0.03, 0.97), one, two, torch.stack(columns, -1)], -1)
+    clothes = torch.arange(count, device=device)
+    first = clothes[FIRST_BODY + PROPS + STRUCTURES :: PARTS]
+    for part, same in enumerate(CLOTHES):
+        clothes[first + part] = first + same
+    table = table[:, clothes]
     table[:, SKY, 9] = table[:, SKY, 19] = 0.4  # clouds
     table[:, SKY, 10] = 0
     table[:, SKY, 13] = textures.FLAT + 8
@@ -123,15 +132,16 @@ def shade(look: Look, placed: Placed, origin: Tensor, direction: Tensor, hit: Hi
     number = take(look.table, hit.surface)
     sky = hit.surface == SKY
     unit = direction / direction.norm(dim=-1, keepdim=True)
-    pattern, tint = _pattern(look, placed, hit, unit, number, sky, pixel)
+    pattern, tint = _pattern(hit, unit, number, sky, pixel)
     albedo = number[..., :3] + pattern[..., None] * number[..., 3:6] + tint[..., None] * number[..., 6:9]
     point = origin[:, None] + torch.where(sky, 1.0, hit.distance)[..., None] * direction
     toward = torch.nn.functional.normalize(look.light[:, None, :3] - look.light[:, None, 3:] * point, dim=-1)
     facing = (hit.normal * toward).sum(-1)
-    dark = shadowed(placed, look.light, point, hit.normal) & look.shadows[:, None]
-    lit = torch.where(dark | (facing <= 0), 0.0, facing)
+    asked = (facing > 0) & ~sky & look.shadows[:, None]
+    dark = shadowed(placed, look.light, point + 3e-3 * hit.normal, toward, asked) & asked
+    lit = torch.where(dark, 0.0, facing.clamp(min=0))
     ambient = look.ambient[:, None] * (0.8 - 0.2 * hit.normal[..., 1])  # more light comes from above
-    light = ambient[..., None] + ((1 - look.ambient[:, None]) * 1.15 * lit)[..., None] * look.sun[:, None]
+    light = ambient[..., None] + ((1 - look.ambient[:, None]) * 1.3 * lit)[..., None] * look.sun[:, None]
     colour = albedo.clamp(0.02, 1) * light
     colour = colour + _shine(look, unit, hit.normal, toward, number, lit > 0)
     above = (-unit[..., 1]).clamp(0, 1).sqrt()[..., None]
@@ -143,11 +153,9 @@ def shade(look: Look, placed: Placed, origin: Tensor, direction: Tensor, hit: Hi
     ).clamp(0, 1)
 
 
-def _pattern(
-    look: Look, placed: Placed, hit: Hit, unit: Tensor, number: Tensor, sky: Tensor, pixel: Tensor
-) -> tuple[Tensor, Tensor]:
+def _pattern(hit: Hit, unit: Tensor, number: Tensor, sky: Tensor, pixel: Tensor) -> tuple[Tensor, Tensor]:
     """(B, P) pattern and (B, P) tint, from the two textures of each surface."""
-    metric = hit.local * take(look.size, hit.surface)
+    metric = hit.local * number[..., 20:]
     metric = torch.where(sky[..., None], unit / (unit[..., 1:2].abs() + 0.15), metric)
     # Which side of a box the point is nearest to, in the body's own axes; walls: of the world's.
     side = torch.where((hit.surface >= FIRST_BODY)[..., None], hit.local, hit.normal).abs()
@@ -161,8 +169,8 @@ def _pattern(
     a, b = u * cos - v * sin + shift, u * sin + v * cos + drop
     slant = (hit.normal * unit).sum(-1).abs().clamp(min=0.08).sqrt()
     covered = torch.where(sky, 2.0, hit.distance) * pixel[:, None] / slant * number[..., 19]
-    fine = textures.sample(first.long(), a, b, covered)
-    coarse = textures.sample(second.long(), a * larger, b * larger, covered * larger)
+    fine = textures.sample(first, a, b, covered)
+    coarse = textures.sample(second, a * larger, b * larger, covered * larger)
     return torch.lerp(fine[..., 0], coarse[..., 0], 0.6 * share), torch.lerp(fine[..., 1], coarse[..., 1], share)
 
 
