@@ -25,7 +25,8 @@ def check_cameras(opened: Opened, label: str, rng: np.random.Generator) -> Itera
     views: list[Points | TrackViews] = []
     for pair, first, second in opened.pairs[:PAIRS]:
         if first.depth is not None and second.depth is not None:
-            views.append(points_of(first, second, said, POINTS, rng))
+            points = points_of(first, second, said, POINTS, rng)
+            views.extend([points] if len(points.stored) else [])
         else:
             views.extend(_tracks(opened, pair.scene, (pair.first, first), (pair.second, second), rng))
     if not views:
