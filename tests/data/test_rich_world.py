@@ -1,7 +1,6 @@
 """The rich world's truth is exact too; every knob does something; the plain rooms stay what they were."""
 
 from dataclasses import fields, replace
-from hashlib import sha256
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from stereo4d.data.pair_batch import PairBatch
 from stereo4d.data.synthetic.pairs import sample_pairs
 from stereo4d.data.synthetic.render import Rendered, camera_rays
 from stereo4d.data.synthetic.rich import Cameras, Light, Picture, RichWorlds, Surfaces, Things
-from stereo4d.data.synthetic.rich.cast import FIRST_BODY, SKY
+from stereo4d.data.synthetic.rich.cast import SKY
 from stereo4d.data.synthetic.rich.furnish import PROPS, STRUCTURES
 from stereo4d.data.synthetic.rich.kinds import KINDS
 from stereo4d.data.synthetic.rich.photo import compressed

@@ -138,12 +138,12 @@ def _cast_shape(
     start = (inverse @ (origin[world] - placed.centre[world, body])[..., None])[..., 0]
     rays = _turned(packets, world * packets.shape[1] + packet, inverse)
     form = placed.bodies.form[world, body]
-    near = enter(shape, tuple(start[:, i, None] for i in range(3)), rays, form[:, None])  # type: ignore[arg-type]
+    near = enter(shape, tuple(start[:, i, None] for i in range(3)), rays, form[:, None])
     first = (world * packets.shape[1] + packet) * PACKET
     candidate, place = (near < limit.view(-1, PACKET)[first // PACKET]).nonzero(as_tuple=True)
     distance = near[candidate, place]
     point = tuple(start[candidate, i] + distance * rays[i][candidate, place] for i in range(3))
-    gradient = facing(shape, point, form[candidate])  # type: ignore[arg-type]
+    gradient = facing(shape, point, form[candidate])
     outward = (gradient[:, None] @ inverse[candidate])[:, 0]  # gradients turn by the inverse transposed
     return _Found(
         ray=first[candidate] + place,

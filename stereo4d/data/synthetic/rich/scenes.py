@@ -134,7 +134,7 @@ def draw_scenes(config: RichWorlds, batch: int, *, seed: int, device: torch.devi
 def mapped(value: T, change: object) -> T:
     """A dataclass of tensors, nested or not, with a function applied to every tensor."""
     if isinstance(value, Tensor):
-        return change(value)  # type: ignore[operator, no-any-return]
+        return change(value)  # type: ignore[operator]
     if is_dataclass(value) and not isinstance(value, Picture):
-        return replace(value, **{f.name: mapped(getattr(value, f.name), change) for f in fields(value)})  # type: ignore[type-var, return-value]
+        return replace(value, **{f.name: mapped(getattr(value, f.name), change) for f in fields(value)})  # type: ignore[type-var]
     return value

@@ -153,7 +153,7 @@ def _traced(shape: int, origin: Vector, direction: Vector, form: Tensor) -> Tens
         point = tuple(o + along * d for o, d in zip(origin, steep, strict=True))
         gradient = _gradient(shape, point, form)  # type: ignore[arg-type]
         size = _dot(gradient, gradient).sqrt().clamp(min=1e-9)
-        slope = _dot(gradient, steep) / size  # type: ignore[arg-type]
+        slope = _dot(gradient, steep) / size
         step = _distance(shape, point, form) / slope.clamp(max=-0.05)  # type: ignore[arg-type]
         along = along - step.clamp(-0.01, 0.01)
     return torch.where(close & ~missed, along / length, FAR)
