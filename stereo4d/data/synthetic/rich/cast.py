@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stereo4d.data.synthetic.rich.bodies import Bodies
-from stereo4d.data.synthetic.rich.shapes import FAR, SHAPES, enter, extents, facing
+from stereo4d.data.synthetic.rich.shapes import FAR, SHAPES, Vector, enter, extents, facing
 
 PLANES = 8
 """Surfaces 0 ... 7 are the flat walls of the hull (0 the floor), 8 is the sky, 9 + k is body k."""
@@ -119,27 +119,29 @@ def _cast_bodies(placed: Placed, origin: Tensor, direction: Tensor, limit: Tenso
     spread = (1 / cosine.clamp(0.1, 1).square() - 1).clamp(min=0).sqrt()
     near = _close(placed, origin[:, None].expand_as(axis), axis, torch.zeros_like(spread), spread)
     near |= (cosine < 0.1)[..., None]  # rays that go everywhere may meet anything
+    axes = tuple(part.reshape(-1, PACKET) for part in packets.unbind(-1))
     parts = []
     for shape in range(len(SHAPES)):
         of_shape = near & (placed.bodies.present & (placed.bodies.shape == shape))[:, None]
         world, packet, body = of_shape.nonzero(as_tuple=True)
         if len(world):
-            parts.append(_cast_shape(placed, shape, (world, packet, body), origin, packets, limit))
+            parts.append(_cast_shape(placed, shape, (world, packet, body), origin, axes, limit))
     if not parts:
         return None
     return _Found(*(torch.cat([getattr(part, name) for part in parts]) for name in _Found.__dataclass_fields__))
 
 
 def _cast_shape(
-    placed: Placed, shape: int, index: tuple[Tensor, Tensor, Tensor], origin: Tensor, packets: Tensor, limit: Tensor
+    placed: Placed, shape: int, index: tuple[Tensor, Tensor, Tensor], origin: Tensor, packets: Vector, limit: Tensor
 ) -> _Found:
     world, packet, body = index
+    count = len(packets[0]) // len(origin)
     inverse = torch.linalg.inv(placed.linear[world, body])
     start = (inverse @ (origin[world] - placed.centre[world, body])[..., None])[..., 0]
-    rays = _turned(packets, world * packets.shape[1] + packet, inverse)
+    rays = _turned(packets, world * count + packet, inverse)
     form = placed.bodies.form[world, body]
     near = enter(shape, tuple(start[:, i, None] for i in range(3)), rays, form[:, None])
-    first = (world * packets.shape[1] + packet) * PACKET
+    first = (world * count + packet) * PACKET
     candidate, place = (near < limit.view(-1, PACKET)[first // PACKET]).nonzero(as_tuple=True)
     distance = near[candidate, place]
     point = tuple(start[candidate, i] + distance * rays[i][candidate, place] for i in range(3))
@@ -154,12 +156,12 @@ def _cast_shape(
     )
 
 
-def _turned(packets: Tensor, row: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Matrices (M, 3, 3) times the vectors of some packets, by coordinates: (M, T) each.
+def _turned(packets: Vector, row: Tensor, matrix: Tensor) -> Vector:
+    """Matrices (M, 3, 3) times the vectors of some packets (N, T) by coordinates: (M, T) each.
 
     Written out, because batches of very small matrix products are slow.
     """
-    x, y, z = (part.flatten(0, 1)[row] for part in packets.unbind(-1))
+    x, y, z = (part.index_select(0, row) for part in packets)
     rows = [matrix[:, i, :, None].unbind(1) for i in range(3)]
     turned = [torch.addcmul(torch.addcmul(a * x, b, y), c, z) for a, b, c in rows]
     return turned[0], turned[1], turned[2]
@@ -188,14 +190,15 @@ def shadowed(placed: Placed, light: Tensor, point: Tensor, toward: Tensor, asked
     Args:
         placed: B worlds.
         light: (B, 4): a place and 1, or a direction towards the light and 0.
-        point: (B, P, 3) world, a little off their surface; neighbours in runs of ``PACKET``.
-        toward: (B, P, 3): to the light, unit.
+        point: (B, 3, P) world, a little off their surface; neighbours in runs of ``PACKET``.
+        toward: (B, 3, P): to the light, unit.
         asked: (B, P) bool: where the answer matters.
     """
-    batch, rays = point.shape[:2]
-    packets, ways = point.view(batch, -1, PACKET, 3), toward.view(batch, -1, PACKET, 3)
-    low, high = packets.amin(-2), packets.amax(-2)
+    batch, _, rays = point.shape
+    packets = point.view(batch, 3, -1, PACKET)
+    low, high = (bound.transpose(1, 2) for bound in packets.aminmax(dim=-1))
     middle = (low + high) / 2
+    starts_of, ways_of = (tuple(v.reshape(-1, PACKET) for v in value.unbind(1)) for value in (packets, toward))
     axis = torch.nn.functional.normalize(light[:, None, :3] - light[:, None, 3:] * middle, dim=-1)
     near = _close(placed, middle, axis, (high - low).norm(dim=-1) / 2, torch.zeros_like(middle[..., 0]))
     near &= asked.view(batch, -1, PACKET).any(-1)[..., None]
@@ -205,11 +208,11 @@ def shadowed(placed: Placed, light: Tensor, point: Tensor, toward: Tensor, asked
         world, packet, body = of_shape.nonzero(as_tuple=True)
         if not len(world):
             continue
-        row, inverse = world * packets.shape[1] + packet, torch.linalg.inv(placed.linear[world, body])
+        row, inverse = world * packets.shape[2] + packet, torch.linalg.inv(placed.linear[world, body])
         shift = (inverse @ placed.centre[world, body][..., None])[..., 0]
-        starts = [axis - shift[:, i, None] for i, axis in enumerate(_turned(packets, row, inverse))]
+        starts = [axis - shift[:, i, None] for i, axis in enumerate(_turned(starts_of, row, inverse))]
         form = placed.bodies.form[world, body][:, None]
-        reached = enter(shape, (starts[0], starts[1], starts[2]), _turned(ways, row, inverse), form)
+        reached = enter(shape, (starts[0], starts[1], starts[2]), _turned(ways_of, row, inverse), form)
         # a body behind a lamp throws no shadow: how far the lamp is, the middle of the packet says closely enough
         far = torch.where(light[:, None, 3] > 0, (light[:, None, :3] - middle).norm(dim=-1), FAR / 2).flatten()[row]
         candidate, place = (reached < far[:, None]).nonzero(as_tuple=True)

@@ -129,63 +129,77 @@ def shade(look: Look, placed: Placed, origin: Tensor, direction: Tensor, hit: Hi
         hit: where those rays ended.
         pixel: (B,) angle that a pixel covers.
     """
-    number = take(look.table, hit.surface)
+    # Coordinates and colours first, pixels last: arithmetic then runs along memory.
+    number = take(look.table, hit.surface).transpose(1, 2).contiguous()
+    local, normal, ray = (v.transpose(1, 2).contiguous() for v in (hit.local, hit.normal, direction))
     sky = hit.surface == SKY
-    unit = direction / direction.norm(dim=-1, keepdim=True)
-    pattern, tint = _pattern(hit, unit, number, sky, pixel)
-    albedo = number[..., :3] + pattern[..., None] * number[..., 3:6] + tint[..., None] * number[..., 6:9]
-    point = origin[:, None] + torch.where(sky, 1.0, hit.distance)[..., None] * direction
-    toward = torch.nn.functional.normalize(look.light[:, None, :3] - look.light[:, None, 3:] * point, dim=-1)
-    facing = (hit.normal * toward).sum(-1)
+    unit = ray * _dot(ray, ray).rsqrt()[:, None]  # norm() is slow across the middle axis
+    body = hit.surface >= FIRST_BODY
+    pattern, tint = _pattern(local, normal, unit, number, body, sky, hit.distance, pixel)
+    albedo = torch.addcmul(number[:, :3], pattern[:, None], number[:, 3:6]).addcmul_(tint[:, None], number[:, 6:9])
+    point = torch.addcmul(origin[..., None], torch.where(sky, 1.0, hit.distance)[:, None], ray)
+    toward = look.light[:, :3, None] - look.light[:, 3:, None] * point
+    toward = toward * _dot(toward, toward).rsqrt()[:, None]
+    facing = _dot(normal, toward)
     asked = (facing > 0) & ~sky & look.shadows[:, None]
-    dark = shadowed(placed, look.light, point + 3e-3 * hit.normal, toward, asked) & asked
+    dark = shadowed(placed, look.light, torch.add(point, normal, alpha=3e-3), toward, asked) & asked
     lit = torch.where(dark, 0.0, facing.clamp(min=0))
-    ambient = look.ambient[:, None] * (0.8 - 0.2 * hit.normal[..., 1])  # more light comes from above
-    light = ambient[..., None] + ((1 - look.ambient[:, None]) * 1.3 * lit)[..., None] * look.sun[:, None]
-    colour = albedo.clamp(0.02, 1) * light
-    colour = colour + _shine(look, unit, hit.normal, toward, number, lit > 0)
-    above = (-unit[..., 1]).clamp(0, 1).sqrt()[..., None]
-    air = torch.lerp(look.horizon[:, None].expand_as(colour), look.zenith[:, None].expand_as(colour), above)
-    clear = torch.exp(-look.haze[:, None] * hit.distance)[..., None]
-    clouds = (0.6 * pattern.clamp(min=0))[..., None]
-    return torch.where(
-        sky[..., None], air + clouds * (1 - air), torch.lerp(look.horizon[:, None], colour, clear)
-    ).clamp(0, 1)
+    ambient = look.ambient[:, None] * (0.8 - 0.2 * normal[:, 1])  # more light comes from above
+    direct = (1 - look.ambient[:, None]) * 1.3 * lit
+    light = torch.addcmul(ambient[:, None], direct[:, None], look.sun[..., None])
+    colour = albedo.clamp_(0.02, 1).mul_(light)
+    colour += _shine(look, unit, normal, toward, number, lit > 0)
+    above = (-unit[:, 1:2]).clamp(0, 1).sqrt()
+    horizon, rise = look.horizon[..., None], (look.zenith - look.horizon)[..., None]
+    air = torch.addcmul(horizon, above, rise)
+    air = torch.lerp(air, torch.ones_like(air), 0.6 * pattern.clamp(min=0)[:, None])  # clouds
+    clear = torch.exp(-look.haze[:, None] * hit.distance)[:, None]
+    hazy = torch.addcmul(horizon, clear, colour - horizon)
+    return torch.where(sky[:, None], air, hazy).clamp_(0, 1).transpose(1, 2)
 
 
-def _pattern(hit: Hit, unit: Tensor, number: Tensor, sky: Tensor, pixel: Tensor) -> tuple[Tensor, Tensor]:
+def _dot(one: Tensor, other: Tensor) -> Tensor:
+    """(B, P) products of (B, 3, P) vectors."""
+    return torch.addcmul(torch.addcmul(one[:, 0] * other[:, 0], one[:, 1], other[:, 1]), one[:, 2], other[:, 2])
+
+
+def _pattern(
+    local: Tensor,
+    normal: Tensor,
+    unit: Tensor,
+    number: Tensor,
+    body: Tensor,
+    sky: Tensor,
+    distance: Tensor,
+    pixel: Tensor,
+) -> tuple[Tensor, Tensor]:
     """(B, P) pattern and (B, P) tint, from the two textures of each surface."""
-    metric = hit.local * number[..., 20:]
-    metric = torch.where(sky[..., None], unit / (unit[..., 1:2].abs() + 0.15), metric)
+    x, y, z = torch.where(sky[:, None], unit / (unit[:, 1:2].abs() + 0.15), local * number[:, 20:]).unbind(1)
     # Which side of a box the point is nearest to, in the body's own axes; walls: of the world's.
-    side = torch.where((hit.surface >= FIRST_BODY)[..., None], hit.local, hit.normal).abs()
-    side[..., 1] = torch.where(sky, 9.0, side[..., 1])
-    x, y, z = metric.unbind(-1)
-    upright = side[..., 1] >= torch.maximum(side[..., 0], side[..., 2])
-    sideways = side[..., 0] > side[..., 2]
+    side = torch.where(body[:, None], local, normal).abs()
+    upright = (side[:, 1] >= torch.maximum(side[:, 0], side[:, 2])) | sky
+    sideways = side[:, 0] > side[:, 2]
     u = torch.where(~upright & sideways, z, x)
     v = torch.where(upright, z, y)
-    cos, sin, shift, drop, first, second, larger, share = number[..., 9:17].unbind(-1)
+    cos, sin, shift, drop, first, second, larger, share = number[:, 9:17].unbind(1)
     a, b = u * cos - v * sin + shift, u * sin + v * cos + drop
-    slant = (hit.normal * unit).sum(-1).abs().clamp(min=0.08).sqrt()
-    covered = torch.where(sky, 2.0, hit.distance) * pixel[:, None] / slant * number[..., 19]
+    slant = _dot(normal, unit).abs().clamp_(min=0.08).sqrt_()
+    covered = torch.where(sky, 2.0, distance) * pixel[:, None] / slant * number[:, 19]
     fine = textures.sample(first, a, b, covered)
     coarse = textures.sample(second, a * larger, b * larger, covered * larger)
     return torch.lerp(fine[..., 0], coarse[..., 0], 0.6 * share), torch.lerp(fine[..., 1], coarse[..., 1], share)
 
 
 def _shine(look: Look, unit: Tensor, normal: Tensor, toward: Tensor, number: Tensor, lit: Tensor) -> Tensor:
-    """(B, P, 3) highlights and a dim reflection of what is above and around."""
-    shine, sharp = number[..., 17], number[..., 18]
-    grazing = (unit * normal).sum(-1)
-    mirrored = unit - 2 * grazing[..., None] * normal
-    spot = (mirrored * toward).sum(-1).clamp(min=1e-4).pow(sharp) * lit
-    glance = (1 + grazing.clamp(-1, 0)).pow(3)
-    around = torch.lerp(
-        look.horizon[:, None].expand_as(unit), look.zenith[:, None].expand_as(unit),
-        (0.5 - 0.5 * mirrored[..., 1:2]).clamp(0, 1),
-    )  # fmt: skip
-    return shine[..., None] * (0.9 * spot[..., None] * look.sun[:, None] + (0.1 + 0.5 * glance)[..., None] * around)
+    """(B, 3, P) highlights and a dim reflection of what is above and around."""
+    shine, sharp = number[:, 17], number[:, 18]
+    grazing = _dot(unit, normal)
+    mirrored = torch.addcmul(unit, -2 * grazing[:, None], normal)
+    spot = 0.9 * shine * _dot(mirrored, toward).clamp_(min=1e-4).pow_(sharp) * lit
+    glance = shine * (0.1 + 0.5 * (1 + grazing.clamp(-1, 0)).pow(3))
+    up = (0.5 - 0.5 * mirrored[:, 1:2]).clamp_(0, 1)
+    around = torch.addcmul(look.horizon[..., None], up, (look.zenith - look.horizon)[..., None])
+    return around.mul_(glance[:, None]).addcmul_(spot[:, None], look.sun[..., None])
 
 
 __all__ = ["PLANES", "Look", "draw_look", "shade"]
