@@ -19,10 +19,12 @@ GROUPS = (
     "stereo4d.datasets",
     "stereo4d.flow",
     "stereo4d.heads",
+    "stereo4d.masks",
     "stereo4d.peers",
     "stereo4d.predictors",
     "stereo4d.readers",
     "stereo4d.solvers",
+    "stereo4d.terms",
     "stereo4d.viewers",
 )
 

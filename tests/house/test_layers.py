@@ -72,7 +72,12 @@ DOORS = {
     "jsonargparse": ("stereo4d/cli/",),
     "huggingface_hub": ("stereo4d/network/weights/",),
     # choosing looks at a few frames, by optical flow, to tell which predictor suits a clip
-    "cv2": ("stereo4d/geometry/pnp.py", "stereo4d/video/choosing.py", "plugins/stereo4d_plugins/"),
+    "cv2": (
+        "stereo4d/geometry/pnp.py",
+        "stereo4d/video/choosing.py",
+        "stereo4d/video/flow.py",
+        "plugins/stereo4d_plugins/",
+    ),
 }
 
 

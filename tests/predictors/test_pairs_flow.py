@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from stereo4d_plugins.flow.dis import Dis
-from stereo4d_plugins.predictors.classical.flow import flow_pair
-from stereo4d_plugins.predictors.classical.flow_cache import FlowCache
 
+from stereo4d.video.flow import flow_pair
+from stereo4d.video.flow_cache import FlowCache
 from tests.predictors.pairs_clips import true_clip
 
 

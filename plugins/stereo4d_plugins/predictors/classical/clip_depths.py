@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from stereo4d.video.flow import Flow
+from stereo4d.video.flow_cache import FlowCache
 from stereo4d.video.pair_graph import Edge
 from stereo4d_plugins.predictors.classical.calibration import ClipCalibration
-from stereo4d_plugins.predictors.classical.flow_cache import FlowCache
 from stereo4d_plugins.predictors.classical.frame_depths import (
     FrameDepth,
     frame_depth,

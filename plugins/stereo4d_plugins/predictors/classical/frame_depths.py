@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from stereo4d.video.flow import FlowPair
+from stereo4d.video.flow_cache import FlowCache
 from stereo4d.video.pair_graph import Edge
 from stereo4d_plugins.predictors.classical.confidence import LEAST, confidence
 from stereo4d_plugins.predictors.classical.filling import fill
-from stereo4d_plugins.predictors.classical.flow import FlowPair
-from stereo4d_plugins.predictors.classical.flow_cache import FlowCache
 from stereo4d_plugins.predictors.classical.fusion import Fused, fuse
 from stereo4d_plugins.predictors.classical.measuring import Measured, measure
 from stereo4d_plugins.predictors.classical.standing import stand

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stereo4d_plugins.predictors.classical.flow import pixel_positions
+from stereo4d.video.flow import pixel_positions
 
 
 @dataclass(frozen=True)

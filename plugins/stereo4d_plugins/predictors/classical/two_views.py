@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stereo4d_plugins.predictors.classical.flow import FlowPair, pixel_positions
+from stereo4d.video.flow import FlowPair, pixel_positions
 from stereo4d_plugins.predictors.classical.frame_depths import FrameDepth, frame_depth
 from stereo4d_plugins.predictors.classical.measuring import measure
 from stereo4d_plugins.predictors.classical.pair_pose import Kind, relative_pose

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from stereo4d.video.flow import Flow
-from stereo4d_plugins.predictors.classical.flow import FlowPair, flow_pair
+from stereo4d.video.flow import Flow, FlowPair, flow_pair
 
 
 class FlowCache:
