@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -119,7 +120,7 @@ def _cast_bodies(placed: Placed, origin: Tensor, direction: Tensor, limit: Tenso
     spread = (1 / cosine.clamp(0.1, 1).square() - 1).clamp(min=0).sqrt()
     near = _close(placed, origin[:, None].expand_as(axis), axis, torch.zeros_like(spread), spread)
     near |= (cosine < 0.1)[..., None]  # rays that go everywhere may meet anything
-    axes = tuple(part.reshape(-1, PACKET) for part in packets.unbind(-1))
+    axes = _by_packet(packets.unbind(-1))
     parts = []
     for shape in range(len(SHAPES)):
         of_shape = near & (placed.bodies.present & (placed.bodies.shape == shape))[:, None]
@@ -154,6 +155,12 @@ def _cast_shape(
         local=torch.stack(point, -1),
         normal=torch.nn.functional.normalize(outward, dim=-1),
     )
+
+
+def _by_packet(axes: Sequence[Tensor]) -> Vector:
+    """Three coordinates of all rays, a packet a row."""
+    x, y, z = (axis.reshape(-1, PACKET) for axis in axes)
+    return x, y, z
 
 
 def _turned(packets: Vector, row: Tensor, matrix: Tensor) -> Vector:
@@ -198,7 +205,7 @@ def shadowed(placed: Placed, light: Tensor, point: Tensor, toward: Tensor, asked
     packets = point.view(batch, 3, -1, PACKET)
     low, high = (bound.transpose(1, 2) for bound in packets.aminmax(dim=-1))
     middle = (low + high) / 2
-    starts_of, ways_of = (tuple(v.reshape(-1, PACKET) for v in value.unbind(1)) for value in (packets, toward))
+    starts_of, ways_of = _by_packet(packets.unbind(1)), _by_packet(toward.unbind(1))
     axis = torch.nn.functional.normalize(light[:, None, :3] - light[:, None, 3:] * middle, dim=-1)
     near = _close(placed, middle, axis, (high - low).norm(dim=-1) / 2, torch.zeros_like(middle[..., 0]))
     near &= asked.view(batch, -1, PACKET).any(-1)[..., None]
