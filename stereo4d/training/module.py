@@ -10,6 +10,7 @@ from torch import Tensor
 from stereo4d.data.pair_batch import PairBatch, symmetrised
 from stereo4d.errors import UsageError
 from stereo4d.evaluation.metrics import depth_errors
+from stereo4d.network.encoder import ManyAspectPatchEmbed
 from stereo4d.network.objective import LossValue, Objective
 from stereo4d.network.stereo import Encoded, StereoConfig, StereoNetwork
 from stereo4d.network.weights import start_from as start_from_weights
@@ -144,6 +145,12 @@ class PairModule(NetworkModule):
     def _both_orders(self, batch: PairBatch) -> tuple[PairPrediction, PairBatch, Encoded]:
         """Predict (0, 1) and (1, 0) of every pair from one encoding of each image."""
         truth = symmetrised(batch)
+        turns_upright = isinstance(self.network.patch_embed, ManyAspectPatchEmbed)
+        if not turns_upright and truth.portrait0.any():
+            raise UsageError(
+                "data.portraits stores portrait images transposed, which this network would take as they lie: give it "
+                "patch_embed_cls ManyAR_PatchEmbed and landscape_only true, or leave data.portraits out"
+            )
         encoded = self.network.encode(truth.image0, truth.true_shapes()[0])  # view 0 of both orders is every image once
         prediction = self.network.predict_encoded(encoded, _other_order(encoded), self._asked(truth))
         return prediction, truth, encoded

@@ -1,17 +1,20 @@
 """What watches training: values that are no numbers, speed, samples to look at, predictions written."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch.utils.data import DataLoader
 
 from stereo4d.data.synthetic.pairs import sample_pairs
 from stereo4d.data.synthetic.world import WorldConfig
 from stereo4d.errors import TrainingError, UsageError
 from stereo4d.network.completion import CompletionConfig
+from stereo4d.network.objective import LossValue, Objective
 from stereo4d.network.stereo import StereoConfig
 from stereo4d.network.weights import load_completion, load_model
 from stereo4d.storage import map_arrays, read_metadata
@@ -19,6 +22,7 @@ from stereo4d.training.callbacks import NanGuard, PairWriter, PredictionSamples,
 from stereo4d.training.completion_module import CompletionModule
 from stereo4d.training.module import PairModule
 from stereo4d.training.schedules import HalfCosine
+from stereo4d.types import PairPrediction
 from stereo4d.video.stored_pairs import open_pairs
 
 SMALL = {"enc_embed_dim": 32, "enc_depth": 1, "enc_num_heads": 2, "dec_embed_dim": 32, "dec_depth": 2}
@@ -66,6 +70,24 @@ def test_a_loss_that_is_no_number_is_traced_to_its_sample(pairs, tmp_path):
         trainer(tmp_path, NanGuard()).fit(PairModule(TINY), loader(dataclasses.replace(pairs, image1=huge)))
 
 
+class Steep(Objective):
+    """A loss that is a number and whose gradient is none: the root of zero."""
+
+    def __call__(self, prediction: PairPrediction, truth: object) -> LossValue:
+        return LossValue((0 * prediction.pointmap0).square().sum().sqrt())
+
+
+def test_a_gradient_that_is_no_number_stops_before_it_reaches_the_weights(pairs, tmp_path):
+    module = PairModule(TINY, objective=Steep(), matching_weight=0)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    named = re.escape(f"among samples {', '.join(pairs.names * 2)};")
+    with pytest.raises(TrainingError, match=rf"loss is finite, its gradient is not \(first in network\..*\), {named}"):
+        trainer(tmp_path, NanGuard(), accumulate_grad_batches=2).fit(module, loader(pairs, pairs))
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    (kept,) = (tmp_path / "not-finite").glob("*.safetensors")
+    assert {name.split("/")[0] for name in map_arrays(kept)} == {"0", "1"}
+
+
 def test_figures_of_speed_are_logged(pairs, tmp_path):
     fitting = trainer(tmp_path, Throughput(every=2))
     fitting.fit(PairModule(TINY), loader(pairs, pairs))
@@ -105,6 +127,31 @@ def test_a_checkpoint_of_training_loads_as_it_is(pairs, tmp_path):
     network = load_model(tmp_path / "last.ckpt")
     for name, value in module.network.state_dict().items():
         assert torch.equal(network.state_dict()[name], value), name
+
+
+class Weights(L.Callback):
+    """Keeps the weights after each step."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, torch.Tensor]] = []
+
+    def on_train_batch_end(self, trainer, module, *args) -> None:
+        self.seen.append({name: value.clone() for name, value in module.network.state_dict().items()})
+
+
+def test_what_loads_of_a_checkpoint_is_the_average_that_training_kept(pairs, tmp_path):
+    weights, average = Weights(), EMAWeightAveraging(decay=0.75)
+    fitting = trainer(tmp_path, weights, average, max_steps=3)
+    fitting.fit(PairModule(TINY, schedule=HalfCosine(1)), loader(pairs, pairs, pairs))
+    fitting.save_checkpoint(tmp_path / "last.ckpt")
+    loaded = load_model(tmp_path / "last.ckpt").state_dict()
+    first, *more = weights.seen
+    expected = first
+    for after in more:
+        expected = {name: torch.lerp(after[name], value, 0.75) for name, value in expected.items()}
+    for name, value in expected.items():
+        torch.testing.assert_close(loaded[name], value, rtol=1e-5, atol=1e-7, msg=name)
+    assert not torch.allclose(loaded["enc_norm.weight"], weights.seen[-1]["enc_norm.weight"], rtol=1e-5)
 
 
 def test_completion_trains_on_any_pairs_and_its_checkpoint_loads(pairs, tmp_path):
