@@ -44,6 +44,15 @@ class LinearFlowHead(Head):
         """Distances in patches; moving pixels count as much as all others."""
         return FlowRegression(name, self.patch_size)
 
+    def measure(self, name: str, prediction: PairPrediction, truth: FlowTruth) -> dict[str, Tensor]:  # type: ignore[override]
+        """Mean distance of view 0's flow from the truth in pixels, of moving and of still surfaces that are seen."""
+        seen = ~truth.match0[..., 0].isnan()
+        distance = _off(prediction.extras[name]["flow0"], truth.match0, seen).norm(dim=-1)
+        return {
+            f"pixels_{kind}": torch.where(mask, distance, torch.nan).flatten(1).nanmean(1)
+            for kind, mask in (("moving", seen & truth.moving0), ("static", seen & ~truth.moving0))
+        }
+
 
 class FlowTruth(MotionTruth, MatchTruth, Protocol):
     """Truth that knows where surfaces are seen, and which ones move."""
@@ -73,10 +82,15 @@ class FlowRegression(Objective):
         parts: dict[str, Tensor] = {}
         for view, (match, moving) in enumerate(((truth.match0, truth.moving0), (truth.match1, truth.moving1))):
             seen = ~match[..., 0].isnan()
-            grid = pixel_grid(*match.shape[1:3], device=match.device).to(match.dtype)
-            difference = torch.where(seen[..., None], match - grid, 0) - maps[f"flow{view}"]
+            difference = _off(maps[f"flow{view}"], match, seen)
             error = ((difference / self.unit).square().sum(-1) + self.softness**2).sqrt() - self.softness
             for kind, mask in (("moving", seen & moving), ("static", seen & ~moving)):
                 total = total + masked_mean(error, mask)
                 parts[f"{self.name}{view}_{kind}_pixels"] = own_mean(difference.norm(dim=-1), mask)
         return LossValue(total, parts)
+
+
+def _off(flow: Tensor, match: Tensor, seen: Tensor) -> Tensor:
+    """(B, H, W, 2) pixels from where flow leads to the true place; meaningless where not seen, but finite."""
+    grid = pixel_grid(*match.shape[1:3], device=match.device).to(match.dtype)
+    return torch.where(seen[..., None], match - grid, 0) - flow
