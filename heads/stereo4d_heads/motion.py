@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from stereo4d.network.convolution import image_by_image
 from stereo4d.network.head import BackboneDims
 from stereo4d_heads.activation import ABOVE_ONE, Mode
 from stereo4d_heads.displacement import UNBOUNDED, DisplacementHead
@@ -39,7 +40,7 @@ class TimedDpt(Dpt):
         What the tokens say is brought to the levels once, whatever the number of times.
         """
         levels = self.linear_projections.condition(self.levels(tokens, image_size), self.embedding(times))
-        return self.write(levels).unflatten(0, times.shape)
+        return image_by_image(lambda *some: self.write(some), levels).unflatten(0, times.shape)
 
 
 class MotionHead(DisplacementHead):
