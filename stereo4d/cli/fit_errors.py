@@ -18,7 +18,7 @@ from stereo4d.cli.common import one_line
 from stereo4d.errors import Stereo4DError, UsageError
 
 _UNION = re.compile(r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: - ")
-_OTHERS = re.compile(r" - (Expected a <class 'NoneType'>|Given value type: ).*$")
+_OTHERS = re.compile(r" - (Expected a <class 'NoneType'>|Given value type: |Not a valid subclass of ).*$")
 _PLACE = re.compile(
     r'^(?:Parser key "(?P<key>[^"]+)":|--(?P<option>[\w.+\[\]-]+):'
     r"|Problem with given class_path '(?P<kind>[\w.]+)':) "

@@ -92,7 +92,7 @@ def _assembled(
     for number, view in enumerate(views):
         moving = moving_mask(view, list(tracks.values()), options)
         motion, motion_valid = _motions(view, float(number), asked, tracks, world2cam0, static=options.static)
-        points = np.where(view.valid[..., None], moved(world2cam0, view.points()), 0)
+        points = np.where(view.valid[..., None], moved(world2cam0, view.points), 0)
         values |= {
             f"image{number}": normalise(np.array(view.picture))[None],
             f"pointmap{number}": _tensor(points),

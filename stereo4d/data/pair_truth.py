@@ -117,7 +117,7 @@ def matches_between(view: Seen, other: Seen, moving: np.ndarray) -> np.ndarray:
     Points of tracks are looked for where the track is at the other view's time; others are taken to stand still, and
     left out where they are known to move.
     """
-    then = np.where(moving[..., None], np.nan, view.points())
+    then = np.where(moving[..., None], np.nan, view.points)
     if view.tracks is not None and other.tracks is not None:
         then = np.where((view.shown >= 0)[..., None], of_tracks(other.tracks, view.shown), then)
     return other.sees(np.where(view.valid[..., None], then, np.nan))

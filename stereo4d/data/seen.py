@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from PIL import Image
@@ -44,8 +45,9 @@ class Seen:
         """(H, W) bool: there is a point."""
         return np.isfinite(self.depth)
 
+    @cached_property
     def points(self) -> np.ndarray:
-        """(H, W, 3) world points; NaN where there is none.
+        """(H, W, 3) world points, not to be changed; NaN where there is none.
 
         Those of depth lie on their pixels' rays; those of tracks anywhere within their pixels.
         """
@@ -63,17 +65,15 @@ class Seen:
 
         A point is seen where it falls into the image and the depth there agrees.
         """
-        local = moved(np.linalg.inv(self.cam2world), points)
-        depth = local[..., 2]
+        x, y, depth = np.moveaxis(moved(np.linalg.inv(self.cam2world), points), -1, 0)
+        camera = self.crop.intrinsics
         with np.errstate(divide="ignore", invalid="ignore"):
-            pixels = local[..., :2] / depth[..., None] * self.crop.intrinsics[[0, 1], [0, 1]]
-        pixels = pixels + self.crop.intrinsics[:2, 2]
+            u, v = x / depth * camera[0, 0] + camera[0, 2], y / depth * camera[1, 1] + camera[1, 2]
         height, width = self.depth.shape
-        rounded = np.floor(np.where(np.isfinite(pixels), pixels, -1) + 0.5)
-        inside = ((rounded >= 0) & (rounded < (width, height))).all(-1) & (depth > 0)
-        column, row = np.where(inside[..., None], rounded, 0).astype(int).transpose(-1, *range(rounded.ndim - 1))
-        agrees = np.abs(self.depth[row, column] - depth) < AGREEMENT * depth  # never of a NaN
-        return np.where((inside & agrees)[..., None], pixels, np.nan)
+        inside = (u >= -0.5) & (u < width - 0.5) & (v >= -0.5) & (v < height - 0.5) & (depth > 0)  # never of a NaN
+        column, row = (np.floor(np.where(inside, along, 0) + 0.5).astype(int) for along in (u, v))
+        agrees = np.abs(self.depth[row, column] - depth) < AGREEMENT * depth
+        return np.where((inside & agrees)[..., None], np.stack([u, v], -1), np.nan)
 
 
 def see(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stereo4d.data.conventions import Conventions, pixels_of, ray_length
+from stereo4d.data.conventions import Conventions, DepthKind, pixels_of, ray_length
 from stereo4d.data.posed_frames import Frame, PosedFrames
 from stereo4d.data.transforms import open_image
 from stereo4d.errors import InputError
@@ -83,7 +83,9 @@ class PosedFolder(PosedFrames):
             kind: None if folder is None else self._map(scene, image, folder, rgb) != 0
             for kind, folder in (("moving", self.moving), ("sky", self.sky), ("background", self.background))
         }
-        depth = means.depth(stored, ray_length(pixels_of(*stored.shape), lens))
+        # rays of all pixels take as long as reading them, and depth is rarely along them
+        along = means.depth_kind == DepthKind.ray
+        depth = means.depth(stored, ray_length(pixels_of(*stored.shape), lens) if along else np.ones(1))
         return Frame(rgb, lens, means.cam2world(cameras.poses[index]), depth, **masks)
 
     def cameras(self, scene: str) -> SceneCameras:
