@@ -7,6 +7,7 @@ those of the stretches before and after it only. What all frames share (one foca
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,17 +49,20 @@ class Layout:
         return self.inner + self.border
 
 
-def make_layout(edges: Tensor, num_frames: int, *, shared_lens: bool) -> Layout:
+def make_layout(edges: Tensor, num_frames: int, *, shared_lens: bool, together: Sequence[Tensor] = ()) -> Layout:
     """Order frames and pairs so that the blocks are small.
 
     Args:
         edges: (E, 2).
         num_frames: N.
         shared_lens: all frames have one lens.
+        together: frames, (m,) each, that meet in one dense piece beyond what pairs bring together.
     """
     rank = frame_ranks(edges.cpu().numpy(), num_frames)
     ends = rank[edges.cpu().numpy()]
     span = max(1, int(np.abs(ends[:, 0] - ends[:, 1]).max()))
+    for frames in together:
+        span = max(span, int(np.ptp(rank[frames.cpu().numpy()])))
     of_frame, of_pair = rank // span, ends.min(1) // span
     blocks = int(of_frame.max()) + 1
     sizes = []

@@ -114,6 +114,7 @@ def best_depth(
     start: Tensor | None = None,
     known: Measured | None = None,
     grouping: Grouping | None = None,
+    pull: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """The depth of each pixel that minimises its weighted sum of distances, by reweighted least squares.
 
@@ -125,6 +126,8 @@ def best_depth(
         start: depth to begin with, shaped as the answer; None begins with the weighted mean of the feet.
         known: depths that count as one more observation on the ray, or are held; shaped as the answer.
         grouping: which observations are of which of several frames; None where all are of one.
+        pull: a quadratic that counts beside the distances: depth at its lowest point, and second derivative; shaped as
+            the answer.
 
     Returns:
         (P,) depth, or (n, P) of n frames; at least ``floor``.
@@ -139,8 +142,10 @@ def best_depth(
         below = total(robust)
         above = total(robust.mul_(seen.foot))
         if known is not None and known.weight is not None:
-            pull = known_pull(known, reach / length, floor) / length.square()
-            above, below = above + pull * known.depth * length, below + pull
+            drawn = known_pull(known, reach / length, floor) / length.square()
+            above, below = above + drawn * known.depth * length, below + drawn
+        if pull is not None:
+            above, below = above + pull[1] * pull[0] / length, below + pull[1] / length.square()
         reach = above / below
     # The sum is convex in the depth: where its minimum lies behind the camera, the closest depth allowed is the best.
     depth = (reach / length).clamp(min=floor)

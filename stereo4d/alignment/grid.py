@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from stereo4d.alignment.anchors import Anchors, Prior
-from stereo4d.alignment.block_system import BlockPattern, BlockSystem, make_layout
+from stereo4d.alignment.block_system import BlockSystem
 from stereo4d.alignment.cells import Cells
 from stereo4d.alignment.depth import Feet, Grouping, Measured, best_depth, feet, known_pull, ray_directions, stride_for
 from stereo4d.alignment.normal_equations import Seen, frame_systems, membership
 from stereo4d.alignment.problem import AlignmentProblem, Cameras
+from stereo4d.alignment.structure import Structure, sum_into
+from stereo4d.alignment.term_system import Further, JoinedTerms, Pull
 from stereo4d.geometry.rigid import rotation_from_vector
 
 _FOCAL_STEP = 0.5
@@ -33,7 +36,10 @@ class GridState:
     distance: Tensor
     """(O, P) float32 length of every residual, in the world's unit."""
     loss: float
-    """Mean over pairs of each pair's loss: the means over the cells of its two views, added; and the priors'."""
+    """Mean over pairs of each pair's loss: the means over the cells of its two views, added; and the priors' and
+    terms'."""
+    beside: float = 0.0
+    """What priors and terms have in the loss."""
 
 
 @dataclass(frozen=True)
@@ -44,28 +50,6 @@ class _Group:
     observations: slice
     grouping: Grouping
     """Frames counted within the group."""
-
-
-class Structure:
-    """Where the unknowns of a problem stand; the same for cells of every size."""
-
-    def __init__(self, problem: AlignmentProblem, anchors: Anchors, cells: Cells) -> None:
-        """Lay out the unknowns, in the order of the cells' observations."""
-        self.sizes = pair_sizes(problem)
-        """(E,) float32."""
-        self.layout = make_layout(problem.edges, problem.num_frames, shared_lens=problem.shared_focal)
-        pieces = [self._unknowns_of(frame, cells) for frame in range(problem.num_frames)]
-        self.unknowns = torch.cat(pieces)
-        self.pattern = BlockPattern(self.layout, pieces, anchors.held(self.layout))
-
-    def _unknowns_of(self, frame: int, cells: Cells) -> Tensor:
-        """(9 + 7K,) unknowns of a frame and of the pairs that see it."""
-        pairs = cells.pair[cells.observations_of(frame)]
-        return torch.cat([self.layout.pose[frame], self.layout.lens[frame], self.layout.pair[pairs].flatten()])
-
-    def scatter(self, values: Tensor) -> Tensor:
-        """(M,) sums over all frames of what each contributes to its unknowns, one after the other."""
-        return sum_into(self.layout.size, self.unknowns, values)
 
 
 class CellGrid:
@@ -93,15 +77,28 @@ class CellGrid:
         """
         self.problem, self.anchors, self.relative = problem, anchors, relative
         self.structure, self.layout, self.cells = structure, structure.layout, cells
-        self.sizes = structure.sizes.to(cameras.cam2world)
+        self.sizes = pair_sizes(problem).to(cameras.cam2world)
         self.size = size_in_world(self.sizes, cameras)
         # Distances below a thousandth of the scene's size count quadratically: the norm has no second order at zero.
         self.floor = 1e-3 * self.size
         self.groups = _groups(self.cells, problem.num_frames)
         self.counts = sum_into(problem.num_frames, self.cells.frame, self.cells.weight.double().sum(1))
+        unit = self.size * float(self.importance(cameras).median())
+        self.terms = JoinedTerms(
+            *(problem.terms, cells.pixels, cells.grid, self.size),
+            cell=unit * float(cells.weight.mean()),
+            frame=unit * float(self.counts.mean()),
+        )
 
     def evaluate(self, cameras: Cameras, before: GridState | None = None) -> GridState:
         """Fill in the depths, starting from those of the state before if there is one, and measure the loss."""
+        if before is None and self.terms.touch_depth:
+            # Terms say where depths should be from where they are: the pairs give them a first place.
+            before = self._filled(cameras, None, None)
+        pull = None if before is None else self.terms.pull(cameras, before.depth)
+        return self._filled(cameras, before, pull)
+
+    def _filled(self, cameras: Cameras, before: GridState | None, pull: Pull | None) -> GridState:
         importance = self.importance(cameras)
         shape = (self.problem.num_frames, self.cells.weight.shape[1])
         depth = self.cells.weight.new_empty(shape)
@@ -114,8 +111,9 @@ class CellGrid:
             start = None if before is None else before.depth[group.frames]
             rounds = _FIRST_DEPTH_ROUNDS if before is None else _DEPTH_ROUNDS
             grouped = group.grouping
+            drawn = None if pull is None else (pull.depth[group.frames], pull.weight[group.frames])
             found = best_depth(
-                seen, weight, floor=self.floor, rounds=rounds, start=start, known=known, grouping=grouped
+                seen, weight, floor=self.floor, rounds=rounds, start=start, known=known, grouping=grouped, pull=drawn
             )
             away = seen.distance(found[grouped.frame])
             total += float((weight * smoothed(away, self.floor)).sum(dtype=torch.float64))
@@ -123,8 +121,8 @@ class CellGrid:
                 off = torch.where(known.depth > 0, smoothed((found - known.depth).abs(), self.floor), 0.0)
                 total += float((known.weight * off).sum(dtype=torch.float64))
             depth[group.frames], distance[group.observations] = found, away
-        prior = self._prior(cameras)
-        return GridState(cameras, depth, distance, (total + prior.loss) / (len(importance) * shape[1]))
+        count, beside = len(importance) * shape[1], self._prior(cameras).loss + self.terms.loss(cameras, depth)
+        return GridState(cameras, depth, distance, (total + beside) / count, beside / count)
 
     def importance(self, cameras: Cameras) -> Tensor:
         """(E,) float64: what a unit of distance in the world counts for in each pair."""
@@ -133,14 +131,20 @@ class CellGrid:
     def reduced_system(self, here: GridState) -> tuple[BlockSystem, Tensor, Tensor]:
         """The matrix, (M,) gradient and (M,) diagonal for damping, depths eliminated."""
         importance = self.importance(here.cameras)
-        systems = [system for group in self.groups for system in frame_systems(self._seen(here, group, importance))]
-        matrix = self.structure.pattern.add_up([system.matrix for system in systems])
-        gradient = self.structure.scatter(torch.cat([system.gradient for system in systems]))
-        curvature = self.structure.scatter(torch.cat([system.curvature for system in systems]))
+        further = self.terms.frames(here.cameras, here.depth) if self.terms.touch_depth else []
+        systems = [
+            system for group in self.groups for system in frame_systems(self._seen(here, group, importance, further))
+        ]
+        of_cameras = self.terms.pieces(here.cameras, here.depth)
+        matrix = self.structure.pattern.add_up([s.matrix for s in systems] + [piece for piece, _ in of_cameras])
+        gradient = self.structure.scatter(torch.cat([s.gradient for s in systems] + [slope for _, slope in of_cameras]))
+        curvature = self.structure.scatter(
+            torch.cat([s.curvature for s in systems] + [piece.diagonal() for piece, _ in of_cameras])
+        )
         prior = self._prior(here.cameras)
         if not self.anchors.scale_given:
             # As a function of the shape alone: the loss over the power of the scale that it grows with.
-            lost = here.loss * len(importance) * here.depth.shape[1] - prior.loss
+            lost = (here.loss - here.beside) * len(importance) * here.depth.shape[1]
             gradient[self.layout.pair[:, 6]] -= (1 - self.relative) * lost / len(importance)
         matrix = matrix.with_diagonal(prior.curvature)
         curvature = curvature + prior.curvature
@@ -212,7 +216,7 @@ class CellGrid:
         unit = self.size * float(self.importance(cameras).median())
         return self.anchors.prior(cameras, self.layout, self.counts, self.size, unit)
 
-    def _seen(self, here: GridState, group: _Group, importance: Tensor) -> Seen:
+    def _seen(self, here: GridState, group: _Group, importance: Tensor, further: Sequence[Further | None]) -> Seen:
         """The state of a group as the normal equations want it."""
         cameras, depth = here.cameras, here.depth[group.frames]
         linear, shift = self._pairs_from_cameras(cameras, group)
@@ -236,12 +240,8 @@ class CellGrid:
             rotation=rotation,
             focal=focal,
             relative=self.relative,
+            further=further[group.frames] if further else (),
         )
-
-
-def sum_into(rows: int, index: Tensor, values: Tensor) -> Tensor:
-    """(rows, ...) sums of (K, ...) values over those with the same (K,) index, in the same order on every run."""
-    return values.new_zeros(rows, *values.shape[1:]).index_put_((index,), values, accumulate=True)
 
 
 def smoothed(distance: Tensor, floor: float) -> Tensor:

@@ -8,12 +8,14 @@ of a pixel moves r along y; its row is divided out (Schur complement), which cou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from stereo4d.alignment.block_system import LENS_UNKNOWNS, PAIR_UNKNOWNS, POSE_UNKNOWNS
+from stereo4d.alignment.term_system import Further
 
 FRAME_UNKNOWNS = POSE_UNKNOWNS + LENS_UNKNOWNS
 _COLUMNS = FRAME_UNKNOWNS + PAIR_UNKNOWNS
@@ -51,18 +53,21 @@ class Seen:
     """(n, 2) float64, in x and y, pixels."""
     relative: float
     """Residuals of a pair are divided by its scale to this power."""
+    further: Sequence[Further | None] = ()
+    """What terms add to each of the n frames; nothing, or n."""
 
 
 @dataclass(frozen=True)
 class FrameSystem:
-    """What the pixels of one frame contribute, over its own 9 unknowns and 7 of each of its K pairs; float64."""
+    """What the pixels of one frame contribute, over its own 9 unknowns, 7 of each of its K pairs, and M of the frames
+    that terms tie it to; float64."""
 
     matrix: Tensor
-    """(9 + 7K, 9 + 7K)."""
+    """(9 + 7K + M, 9 + 7K + M)."""
     gradient: Tensor
-    """(9 + 7K,)."""
+    """(9 + 7K + M,)."""
     curvature: Tensor
-    """(9 + 7K,) diagonal before the depths were eliminated; for damping."""
+    """(9 + 7K + M,) diagonal before the depths were eliminated; for damping."""
 
 
 def frame_systems(seen: Seen) -> list[FrameSystem]:
@@ -85,9 +90,12 @@ def frame_systems(seen: Seen) -> list[FrameSystem]:
     for n, (block, slope, coupled) in enumerate(
         zip(normal.split(counts), gradient.split(counts), of_pairs.split(counts), strict=True)
     ):
-        coupling = torch.cat([own[n], coupled.flatten(0, 1)]) * root[n]  # (9 + 7K, P)
-        eliminated = (coupling @ coupling.T).double()
+        coupling = torch.cat([own[n], coupled.flatten(0, 1)])  # (9 + 7K, P)
         matrix, vector = stack_pairs(block, slope)
+        if seen.further and (further := seen.further[n]) is not None:
+            matrix, vector, coupling = with_further(matrix, vector, coupling, further)
+        coupling = coupling * root[n]
+        eliminated = (coupling @ coupling.T).double()
         curvature = matrix.diagonal().clone()
         vector = vector - (coupling @ (root[n] * pull[n])).double()
         systems.append(FrameSystem(matrix - eliminated, vector, curvature))
@@ -140,6 +148,18 @@ def stack_pairs(normal: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
     return matrix, torch.cat([gradient[:, :own].sum(0), gradient[:, own:].flatten()])
 
 
+def with_further(matrix: Tensor, vector: Tensor, coupling: Tensor, further: Further) -> tuple[Tensor, Tensor, Tensor]:
+    """One frame's matrix, vector and coupling to its depths, with the unknowns of other frames behind its own."""
+    size, own = len(matrix), FRAME_UNKNOWNS
+    more = len(further.gradient) - own
+    place = torch.cat([torch.arange(own), torch.arange(size, size + more)]).to(matrix.device)
+    matrix = torch.nn.functional.pad(matrix, (0, more, 0, more))
+    matrix[place[:, None], place] += further.matrix
+    vector = torch.nn.functional.pad(vector, (0, more)).index_add(0, place, further.gradient)
+    coupling = torch.nn.functional.pad(coupling, (0, 0, 0, more)).index_add(0, place, further.rows)
+    return matrix, vector, coupling
+
+
 def depth_coupling(seen: Seen, y: Tensor, residual: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Mixed second derivatives of every pixel's log-depth, which moves r along y, and every unknown.
 
@@ -164,8 +184,12 @@ def depth_coupling(seen: Seen, y: Tensor, residual: Tensor) -> tuple[Tensor, Ten
     lens = [depth.square() - squared, *(-depth.square() * seen.rays[:, a] / focal[:, a, None] for a in (0, 1))]
     own = torch.cat([torch.zeros_like(seen.y), seen.y, torch.stack(lens, dim=1)], dim=1) * total[:, None]
     curvature = total * squared + seen.known_weight * depth.square()
-    inverse = torch.where(seen.free & (curvature > 0), 1 / curvature.clamp(min=1e-30), 0.0)
     pull = one_hot @ (weight * y_residual) + seen.known_weight * depth * (depth - seen.known_depth)
+    if seen.further:
+        zero = torch.zeros_like(depth[0])
+        curvature = curvature + torch.stack([zero if f is None else f.curvature for f in seen.further])
+        pull = pull + torch.stack([zero if f is None else f.pull for f in seen.further])
+    inverse = torch.where(seen.free & (curvature > 0), 1 / curvature.clamp(min=1e-30), 0.0)
     return own, of_pairs, inverse, pull
 
 

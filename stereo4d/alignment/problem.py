@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from stereo4d.alignment.known import Known
+from stereo4d.alignment.terms import Term
 from stereo4d.errors import AlignmentError, GraphError, ShapeError
 from stereo4d.geometry.camera import unproject
 from stereo4d.geometry.rigid import transform_points
@@ -76,6 +77,8 @@ class AlignmentProblem:
     free_principal_point: bool = False
     """Whether the principal point is an unknown too, shared like the focal; else it is (W/2, H/2), or what is known."""
     known: Known = field(default_factory=Known)
+    terms: tuple[Term, ...] = ()
+    """What cameras are judged by beside the pairs; on the device of the edges."""
     rows: Tensor | None = None
     """(E,) int64: which entry of ``prediction`` each edge is; None where they are one for one."""
 

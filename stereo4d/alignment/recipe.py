@@ -53,7 +53,7 @@ class AlignmentResult:
 
     Like ``solved_loss`` in the unit that the pairs' scales fix (``PAIR_SCALE``), whatever the unit of the answer."""
     solved_loss: float
-    """The same of this result; never above ``start_loss`` unless weighted known quantities pull it there."""
+    """The same of this result; never above ``start_loss`` unless weighted known quantities or terms pull it there."""
     final_loss: float
     """The objective of this result over all pixels, in the unit of the answer."""
     misfit: float
@@ -115,7 +115,7 @@ def align(
     start_loss, solved_loss = (
         float(normalise_scale(c.pair2world)) * sampled_loss(problem, c, floor=floor) for c in (start, cameras)
     )
-    if not solved_loss <= start_loss and not anchors.pulls:
+    if not solved_loss <= start_loss and not anchors.pulls and not problem.terms:
         # The solver saw cells; on the pixels themselves its answer must not be worse either.
         cameras, solved_loss, reason = start, start_loss, "the start is better"
     depth, final_loss = dense_depth(problem, cameras, floor=floor)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from stereo4d.alignment.anchors import Anchors
 from stereo4d.alignment.cells import coarsened, gather_cells
-from stereo4d.alignment.grid import CellGrid, GridState, Structure
+from stereo4d.alignment.grid import CellGrid, GridState
 from stereo4d.alignment.problem import AlignmentProblem, Cameras
+from stereo4d.alignment.structure import Structure
 from stereo4d.alignment.watching import AlignmentStep, Watch
 
 _LEAST_DAMPING = 1e-8  # per-cell work is single precision: less than that is below its noise

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -79,8 +80,9 @@ def load_flow(name: str = DEFAULT) -> Flow:
     kind = registry.load(GROUP, _FROM_FILE if from_file else name)
     if not (isinstance(kind, type) and issubclass(kind, Flow)):
         raise PluginError(f"entry point {name!r} of {GROUP} names {kind!r}, which is not a Flow")
+    make: Any = kind
     try:
-        return kind(name) if from_file else kind()
+        return make(name) if from_file else make()
     except TypeError as error:
         raise UsageError(f"--flow {name}: cannot be made without a file ({error}); give the weights file") from error
 

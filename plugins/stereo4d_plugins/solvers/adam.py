@@ -55,6 +55,8 @@ class Adam(Solver):
             raise AlignmentError(
                 f"the solver adam takes no known {', '.join(refused)}; ReweightedLeastSquares, the default solver, does"
             )
+        if problem.terms:
+            raise AlignmentError("the solver adam takes no terms beside the pairs; leave them out, or take another")
         state, losses = descend(
             problem, start, iterations=self.iterations, schedule=self.schedule, progress=progress, watch=watch
         )

@@ -1,0 +1,1 @@
+"""Further terms of the alignment, beside what the pairs say."""
