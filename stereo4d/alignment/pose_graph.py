@@ -133,14 +133,14 @@ def _normal_equations(
     """The sparse (7K, 7K) matrix and (7K,) gradient; held unknowns have a row of their own that leaves them alone."""
     residual, jacobian = _linearised(world, sizes, links)
     root = weight.sqrt()[:, None]
-    residual, jacobian = (root * residual).numpy(), (root[..., None] * jacobian).numpy()
+    left, slopes = (root * residual).numpy(), (root[..., None] * jacobian).numpy()
     free = (~held).flatten().numpy()
     columns = (links.ends[:, :, None] * _UNKNOWNS + torch.arange(_UNKNOWNS)).flatten(1).numpy()
-    rows = np.arange(residual.size).reshape(residual.shape)
+    rows = np.arange(left.size).reshape(left.shape)
     row, column = np.broadcast_arrays(rows[:, :, None], columns[:, None, :])
-    values = jacobian * free[column]
-    matrix = coo_array((values.ravel(), (row.ravel(), column.ravel())), shape=(residual.size, held.numel())).tocsr()
-    gradient = matrix.T @ residual.ravel()
+    values = slopes * free[column]
+    matrix = coo_array((values.ravel(), (row.ravel(), column.ravel())), shape=(left.size, held.numel())).tocsr()
+    gradient = matrix.T @ left.ravel()
     return (matrix.T @ matrix + diags_array((~free).astype(float))).tocsc(), gradient
 
 

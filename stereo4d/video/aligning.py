@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -33,7 +34,13 @@ class Aligned:
     result: AlignmentResult
     """On the CPU."""
     steps: tuple[AlignmentStep, ...]
-    """Every step on the way, for the viewer."""
+    """Every step on the way, for the viewer; none of windows."""
+    windows: Mapping[str, Any] = field(default_factory=dict)
+    """What the manifest says of the windows, and of the loops between them; empty where all was solved at once.
+
+    Depth and confidence of the result then are float16, mapped from disk."""
+    beside: frozenset[int] = frozenset()
+    """Pairs of frames that are together in no window."""
 
 
 def load_solver(name: str) -> Solver:

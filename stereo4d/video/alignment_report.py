@@ -25,7 +25,7 @@ _MEASURES = {
 
 def alignment_section(aligned: Aligned, clip: Clip) -> dict[str, Any]:
     """How it went, as plain values. Pairs are named by frame indices of the input."""
-    result, taken = aligned.result, set(aligned.result.pairs.tolist())
+    result, taken = aligned.result, set(aligned.result.pairs.tolist()) | aligned.beside
     set_aside = [edge for position, edge in enumerate(aligned.edges.tolist()) if position not in taken]
     return {
         "start_loss": result.start_loss,
@@ -35,6 +35,7 @@ def alignment_section(aligned: Aligned, clip: Clip) -> dict[str, Any]:
         "stopped": result.reason,
         "losses": [list(level) for level in result.losses],
         "pairs_set_aside": [[int(clip.frame_indices[frame]) for frame in edge] for edge in set_aside],
+        **aligned.windows,
     }
 
 
@@ -75,11 +76,27 @@ def alignment_lines(manifest: Mapping[str, Any]) -> list[str]:
         f"alignment  loss {went['start_loss']:.5f} to {went['solved_loss']:.5f} on a sample of the pixels, "
         f"{went['final_loss']:.5f} on all, in {went['iterations']} iterations; {went['stopped']}",
         f"set aside  {len(aside)} of {count} pairs" + (f", which contradict the others: {named}" if aside else ""),
+        *_window_lines(went),
     ]
     for name in QUANTITIES:
         if (known := manifest["known"].get(name)) is not None:
             lines += _known_lines(name, known)
     return [*lines, f"scale      {manifest['scale']}"]
+
+
+def _window_lines(went: Mapping[str, Any]) -> list[str]:
+    """How well windows fit, where there are several."""
+    seams = [entry["seam_to_the_one_before"] for entry in went.get("windows", ())][1:]
+    if not seams:
+        return []
+    errors = [seam["points"] for seam in seams]
+    worst = int(np.argmax(errors))
+    at_worst = f"{100 * errors[worst]:.2g} %, {seams[worst]['degrees']:.2g} degrees"
+    where, loops = went["windows"][worst + 1]["frames"][0], went["loops"]
+    return [
+        f"windows    {len(seams) + 1}; neighbours differ by {100 * np.median(errors):.2g} % of the depth "
+        f"(at worst {at_worst}, at frame {where}); {sum(loop['believed'] for loop in loops)} of {len(loops)} loops hold"
+    ]
 
 
 def _known_lines(name: str, known: Mapping[str, Any]) -> list[str]:

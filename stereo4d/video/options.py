@@ -25,6 +25,10 @@ class AlignmentOptions:
     """Look for the principal point too; by default it is the middle of the image."""
     solver: str = DEFAULT_SOLVER
     """What finds the cameras: reweighted, or an installed entry point of the group stereo4d.solvers."""
+    window: int | None = None
+    """Solve this many frames at a time, in windows that share frames; by default all at once where that fits."""
+    overlap: int | None = None
+    """How many frames a window shares with the next; by default a quarter of it."""
 
     def __post_init__(self) -> None:
         if self.shared_focal and self.per_frame_focal:

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from stereo4d.alignment.known import Known
 from stereo4d.progress import SILENT, Progress
 from stereo4d.storage import map_arrays, save_arrays, write_json
-from stereo4d.types import Scene
+from stereo4d.types import PairPrediction, Scene
 from stereo4d.video.aligning import Aligned, align_pairs
 from stereo4d.video.clip import Clip, camera_stands_still, read_clip
 from stereo4d.video.frame_matching import FrameGeometry
@@ -23,9 +24,10 @@ from stereo4d.video.known_files import KnownFiles, load_known
 from stereo4d.video.making import collected_warnings, make_scene
 from stereo4d.video.manifest import provenance_of
 from stereo4d.video.options import AlignmentOptions, Options
-from stereo4d.video.prediction_files import FRAMES_FILE, ShardWriter, read_predictions, shards, stored_edges
+from stereo4d.video.prediction_files import FRAMES_FILE, ShardWriter, shards, stored_edges
 from stereo4d.video.sources import find_source
-from stereo4d.video.workspace import Workspace
+from stereo4d.video.windows import WINDOWS_FOLDER, Folder, align_clip
+from stereo4d.video.workspace import Workspace, settings_hash
 
 SIMILARITY_FILE = "similarity.safetensors"
 REMARKS_FILE = "remarks.json"
@@ -172,14 +174,19 @@ def known_intrinsics(known: Known, num_frames: int) -> np.ndarray | None:
 
 
 def align_predictions(job: Job, workspace: Workspace, clip: Clip, known: Known, progress: Progress) -> Aligned:
-    """Bring all pairs into one world."""
-    with workspace.stage("alignment"):
+    """Bring all pairs into one world, at once or window by window."""
+
+    def solve(edges: Tensor, told: PairPrediction, part: Clip, known_of_it: Known, progress: Progress) -> Aligned:
         return align_pairs(
-            *read_predictions(workspace.pairs, extras=False),
-            clip,
-            known=known,
+            *(edges, told, part),
+            known=known_of_it,
             options=job.options.alignment,
             seed=job.options.seed,
             device=job.device,
             progress=progress,
         )
+
+    folder = Folder(workspace.unfinished / WINDOWS_FOLDER, settings_hash(job.alignment_settings()))
+    with workspace.stage("alignment"):
+        paths = shards(workspace.pairs)
+        return align_clip(paths, clip, known, job.options.alignment, solve, folder, progress=progress)

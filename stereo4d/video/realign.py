@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from stereo4d import __version__
+from stereo4d.alignment.known import Known
 from stereo4d.errors import AlignmentError, GraphError, OutputError, ShapeError
 from stereo4d.network.precision import resolve_device
 from stereo4d.progress import SILENT, Progress
-from stereo4d.types import Scene
-from stereo4d.video.aligning import align_pairs, load_solver, settings_of
+from stereo4d.types import PairPrediction, Scene
+from stereo4d.video.aligning import Aligned, align_pairs, load_solver, settings_of
+from stereo4d.video.clip import Clip
 from stereo4d.video.frame_matching import FrameGeometry
 from stereo4d.video.known_files import load_known
 from stereo4d.video.making import collected_warnings, make_scene
@@ -21,6 +24,7 @@ from stereo4d.video.manifest import Provenance
 from stereo4d.video.options import StoredOptions
 from stereo4d.video.sources import Source, sha256
 from stereo4d.video.stored_pairs import StoredPairs, open_pairs
+from stereo4d.video.windows import WINDOWS_FOLDER, Folder, align_clip
 from stereo4d.video.workspace import Workspace
 
 
@@ -51,6 +55,11 @@ def align_stored(
     options.known.check()
     load_solver(options.alignment.solver)
     device = resolve_device(options.device)
+
+    def solve(edges: Tensor, told: PairPrediction, part: Clip, known: Known, progress: Progress) -> Aligned:
+        how, seed = options.alignment, options.seed
+        return align_pairs(edges, told, part, known=known, options=how, seed=seed, device=device, progress=progress)
+
     entries = [str(entry) for entry in ([pairs] if isinstance(pairs, str | Path) else pairs)]
     with collected_warnings() as warnings:
         stored = open_pairs(entries)
@@ -60,13 +69,10 @@ def align_stored(
         workspace = Workspace(Path(out), provenance.sections["settings"], overwrite=overwrite)
         with workspace.stage("alignment"):
             try:
-                aligned = align_pairs(
-                    *stored.read(options.graph),
-                    stored.clip,
-                    known=known,
-                    options=options.alignment,
-                    seed=options.seed,
-                    device=device,
+                aligned = align_clip(
+                    *(stored.paths, stored.clip, known, options.alignment, solve),
+                    Folder(workspace.unfinished / WINDOWS_FOLDER, workspace.settings_hash),
+                    chosen=stored.chosen(options.graph),
                     progress=progress,
                 )
             except (AlignmentError, GraphError, ShapeError) as error:

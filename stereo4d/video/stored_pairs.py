@@ -76,11 +76,14 @@ class StoredPairs:
         Raises:
             GraphError: the graph cannot be, or none of its pairs is stored.
         """
+        return join_predictions(self.paths, extras=False, chosen=self.chosen(graph))
+
+    def chosen(self, graph: str | None) -> np.ndarray | None:
+        """(E,) bool: which pairs are in a graph; None where all of them are."""
         chosen = None if graph is None else self._are_in(graph)
-        return join_predictions(self.paths, extras=False, chosen=None if chosen is None or chosen.all() else chosen)
+        return None if chosen is None or chosen.all() else chosen
 
     def _are_in(self, graph: str) -> np.ndarray:
-        """(E,) bool: which pairs are in a graph."""
         wanted, stored = set(pair_graph(graph, len(self.clip))), [(i, j) for i, j in self.edges.tolist()]
         chosen = np.array([edge in wanted for edge in stored])
         if not chosen.any():
