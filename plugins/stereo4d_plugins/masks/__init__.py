@@ -1,0 +1,1 @@
+"""Which pixels move on their own: several ways to tell."""

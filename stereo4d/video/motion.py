@@ -1,0 +1,238 @@
+"""What moves in a clip, found before its alignment: masks, flow between still pixels, and what the camera does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from stereo4d.alignment.cells import cell_side, cell_sum
+from stereo4d.alignment.known import Known, Masks
+from stereo4d.alignment.terms import ClipEvidence, FlowCells, Term, load_terms
+from stereo4d.progress import SILENT, Progress
+from stereo4d.types import DYNAMICS
+from stereo4d.video.camera_kind import CameraKind, camera_kind
+from stereo4d.video.clip import Clip
+from stereo4d.video.flow import Flow, FlowPair, load_flow
+from stereo4d.video.flow_cache import FlowCache
+from stereo4d.video.masks import MaskEvidence, checked_masks, load_mask_maker
+
+if TYPE_CHECKING:
+    from stereo4d.video.options import AlignmentOptions
+    from stereo4d.video.predictor import Predictor
+
+_FINEST_CELLS = 1200
+_MOST_MOVING = 0.8
+_STILL_SHARE = 0.9
+_LIKE_VIDEO = 0.5
+_LOOKED_AT = 5
+_EVEN = 1.0  # pixels by which flow may vary within a cell and count half
+
+log = logging.getLogger(__name__)
+
+CellFlow = dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]
+"""Flow and weights of pairs of frames, lower first, on the finest cells of the solver."""
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What is known of motion before the alignment."""
+
+    clip: Clip
+    """N frames."""
+    dynamic: np.ndarray
+    """(N, H, W) bool: what moves."""
+    ignored: np.ndarray
+    """(N, H, W) bool: what of it the cameras are not judged by."""
+    flow: FlowCells | None
+    """Between pixels that stand still."""
+    camera: CameraKind
+    mask_by: str
+    """Which way masks were made."""
+
+    def terms(self, part: Clip, names: Sequence[str], device: torch.device) -> tuple[Term, ...]:
+        """The terms of some of the frames."""
+        frames = np.searchsorted(self.clip.frame_indices, part.frame_indices)
+        flow = None if self.flow is None else _flow_among(self.flow, frames, device)
+        times = torch.from_numpy(np.array(part.times, np.float64)).to(device)
+        size = (int(part.rgb.shape[1]), int(part.rgb.shape[2]))
+        return load_terms(list(names), ClipEvidence(len(part), times, size, flow))
+
+    def known(self, known: Known) -> Known:
+        """What is known, with what moves left out of the judgement of cameras."""
+        return replace(known, masks=_joined(known.masks, torch.from_numpy(self.ignored)))
+
+    def section(self) -> dict[str, Any]:
+        """What the manifest says of it."""
+        return {
+            "mask_by": self.mask_by,
+            "moving_share": [round(float(share), 4) for share in self.dynamic.mean((1, 2))],
+            "camera": self.camera.value,
+        }
+
+
+def find_motion(
+    paths: Sequence[Path],
+    clip: Clip,
+    known: Known,
+    options: AlignmentOptions,
+    *,
+    predictor: Predictor | None = None,
+    progress: Progress = SILENT,
+) -> Motion | None:
+    """Find what moves, if the options and the clip ask for it.
+
+    Args:
+        paths: files of the clip's pairs.
+        clip: N frames.
+        known: what is known of them; intrinsics are used.
+        options: how; ``motion`` is ``auto``, ``on`` or ``off``.
+        predictor: what predicted the pairs, where it is at hand.
+        progress: told about every pair of frames.
+
+    Returns:
+        None where motion is off, or left alone because frames do not follow one another as in a video.
+
+    Raises:
+        UsageError: a flow or a way to make masks does not exist, or cannot work here.
+    """
+    if options.motion == "off" or len(clip) < 2:
+        return None
+    flow = load_flow(options.flow)
+    if options.motion == "auto" and not follows(clip, flow):
+        return None
+    given = None
+    if known.intrinsics is not None:
+        given = np.full((len(clip), 3, 3), np.nan)
+        given[known.intrinsics.frames.numpy()] = known.intrinsics.intrinsics.numpy()
+    cache = _Watched(flow, clip.rgb)
+    evidence = MaskEvidence(clip, tuple(paths), cache, given, predictor)
+    said = options.mask_by
+    if said == "auto":
+        said = "heads" if evidence.has(f"{DYNAMICS}/moving0") else "ego-flow"
+    maker = load_mask_maker(said)
+    with progress.stage("motion", len(evidence.couples), "pair") as stage:
+        cache.told = lambda count: stage.advance(count - stage.done)
+        dynamic = checked_masks(maker.moving(evidence), clip.rgb.shape[:3], maker)
+        for couple in evidence.couples:  # ways that need no flow leave it to the term
+            if couple not in cache.cells:
+                evidence.flow(*couple)
+    ignored = _leaving_something(dynamic)
+    camera = camera_kind(cache.looks, evidence.intrinsics[0], ignored, cell_side(clip.rgb.shape[1:3], _FINEST_CELLS))
+    if camera is not CameraKind.MOVES:
+        log.warning("%s", camera.words())
+    return Motion(clip, dynamic, ignored, _between_still(cache.cells, ignored), camera, said)
+
+
+def follows(clip: Clip, flow: Flow) -> bool:
+    """Whether frames follow one another as in a video: flow between a few neighbours holds for most pixels."""
+    if all(int(frame.max()) - int(frame.min()) < 2 for frame in clip.rgb[:2]):
+        return False  # stored pairs without images
+    chosen = np.unique(np.linspace(0, len(clip) - 2, min(_LOOKED_AT, len(clip) - 1)).astype(int))
+    cache = FlowCache(flow, clip.rgb)
+    shares = []
+    for frame in chosen.tolist():
+        pair = cache.between(frame, frame + 1)
+        cache.keep_only([])
+        shares.append(float((pair.valid0.mean() + pair.valid1.mean()) / 2))
+    return float(np.median(shares)) > _LIKE_VIDEO
+
+
+class _Watched(FlowCache):
+    """A cache that keeps of every flow what cells need."""
+
+    def __init__(self, flow: Flow, rgb: np.ndarray) -> None:
+        super().__init__(flow, rgb)
+        self.cells: CellFlow = {}
+        """For every pair of frames, lower first: flow both ways (2, h, w, 2) float16, and weights (2, h, w)."""
+        self.told: Callable[[int], None] = lambda count: None
+
+    @property
+    def looks(self) -> CellFlow:
+        """Of every pair of frames, flow from the lower one on cells (h, w, 2), and its weight (h, w)."""
+        return {
+            pair: (flow[0].astype(np.float32), weight[0].astype(np.float32))
+            for pair, (flow, weight) in self.cells.items()
+        }
+
+    def between(self, first: int, second: int) -> FlowPair:
+        """See ``FlowCache.between``."""
+        found, key = super().between(first, second), (min(first, second), max(first, second))
+        if key not in self.cells:
+            pair = found if first < second else found.swapped()
+            ways = on_cells(pair.forward, pair.valid0), on_cells(pair.backward, pair.valid1)
+            flow, weight = (np.stack(parts).astype(np.float16) for parts in zip(*ways, strict=True))
+            self.cells[key] = flow, weight
+            self.told(len(self.cells))
+        return found
+
+
+def on_cells(flow: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Flow (H, W, 2) put together in the finest cells of the solver: means (h, w, 2), and weights (h, w) 0 ... 1.
+
+    A cell whose pixels go apart shows two surfaces, and counts less."""
+    side = cell_side((valid.shape[0], valid.shape[1]), _FINEST_CELLS)
+    rows, columns = valid.shape[0] // side, valid.shape[1] // side
+    told = torch.from_numpy(flow[: rows * side, : columns * side]).float()
+    counts = torch.from_numpy(valid[: rows * side, : columns * side])[..., None].float()
+    number = cell_sum(counts, side)
+    mean = cell_sum(counts * told, side) / number.clamp(min=1)
+    square = cell_sum(counts * told.square(), side) / number.clamp(min=1)
+    spread = (square - mean.square()).clamp(min=0).sum(-1)
+    weight = number[..., 0] / side**2 / (1 + spread / _EVEN**2)
+    return mean.numpy(), weight.numpy()
+
+
+def _between_still(cells: CellFlow, ignored: np.ndarray) -> FlowCells | None:
+    """The flow of all pairs, both ways, without cells that move."""
+    if not cells:
+        return None
+    side = cell_side((ignored.shape[1], ignored.shape[2]), _FINEST_CELLS)
+    grid = (ignored.shape[1] // side, ignored.shape[2] // side)
+    cut = torch.from_numpy(~ignored[:, : grid[0] * side, : grid[1] * side])
+    still = (cell_sum(cut[..., None].float(), side)[..., 0] / side**2).numpy() > _STILL_SHARE
+    entries = sorted((pair if way == 0 else pair[::-1], pair, way) for pair in cells for way in (0, 1))
+    flow = torch.from_numpy(np.stack([cells[pair][0][way] for _, pair, way in entries])).flatten(1, 2)
+    weight = np.stack([cells[pair][1][way] * still[ends[0]] for ends, pair, way in entries])
+    return FlowCells(torch.tensor([ends for ends, _, _ in entries]), flow, torch.from_numpy(weight).flatten(1), grid)
+
+
+def _flow_among(flow: FlowCells, frames: np.ndarray, device: torch.device) -> FlowCells | None:
+    """The flow between some frames, (n,) rising, which then count from 0."""
+    place = torch.full((int(flow.pairs.max()) + 1,), -1)
+    inside = torch.from_numpy(frames)
+    inside = inside[inside < len(place)]
+    place[inside] = torch.arange(len(inside))
+    pairs = place[flow.pairs]
+    chosen = (pairs >= 0).all(1)
+    if not bool(chosen.any()):
+        return None
+    told, weight = (values[chosen].float().to(device) for values in (flow.flow, flow.weight))
+    return FlowCells(pairs[chosen].to(device), told, weight, flow.grid)
+
+
+def _leaving_something(dynamic: np.ndarray) -> np.ndarray:
+    """Masks for the cameras: a frame that moves nearly everywhere is judged by all of it, there being nothing else."""
+    full = dynamic.mean((1, 2)) > _MOST_MOVING
+    if full.any():
+        log.warning(
+            "in %d of %d frames more than %.0f %% of the pixels seem to move: their cameras are judged by all pixels",
+            *(int(full.sum()), len(full), 100 * _MOST_MOVING),
+        )
+    return dynamic & ~full[:, None, None]
+
+
+def _joined(given: Masks | None, moving: torch.Tensor) -> Masks | None:
+    """The user's masks and those of what moves, as one."""
+    frames = moving.flatten(1).any(1).nonzero()[:, 0]
+    if given is None:
+        return Masks(frames, moving[frames]) if len(frames) else None
+    ignored = moving.clone()
+    ignored[given.frames.cpu()] |= given.ignored.cpu()
+    frames = torch.unique(torch.cat([frames, given.frames.cpu()]))
+    return Masks(frames, ignored[frames], given.keeps)
