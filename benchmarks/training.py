@@ -63,7 +63,12 @@ def wait(options: argparse.Namespace) -> None:
     """How long training waits for data."""
     with tempfile.TemporaryDirectory() as folder:
         part = FromFrames(
-            PosedFolder(str(write_files(Path(folder))), moving="masks", conventions=Conventions(depth_unit=0.001)),
+            PosedFolder(
+                str(write_files(Path(folder))),
+                poses="poses.npy",
+                moving="masks",
+                conventions=Conventions(depth_unit=0.001),
+            ),
             count=1000,
         )
         sources: dict[str, L.LightningDataModule] = {
