@@ -22,21 +22,39 @@ def ego_flow(
     Returns:
         (..., P, 2) pixels, and (..., P) depth in the second camera; the flow means nothing where that is not above 0.
     """
-    seen = points_in_second(pixels, depth, intrinsics[0], cam2world)
+    flow, ahead, _ = ego_flow_by_depth(pixels, depth, intrinsics, cam2world)
+    return flow, ahead
+
+
+def ego_flow_by_depth(
+    pixels: Tensor, depth: Tensor, intrinsics: tuple[Tensor, Tensor], cam2world: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What ``ego_flow`` returns, and (..., P, 2) its derivative by log-depth."""
+    turned, moved = _turned_and_moved(pixels, depth, intrinsics[0], cam2world)
+    seen = turned + moved
     focal, centre = _focal_and_centre(intrinsics[1])
-    arrived = seen[..., :2] / safe(seen[..., 2:]) * focal + centre
-    return arrived - pixels, seen[..., 2]
+    z = safe(seen[..., 2:])
+    flat = seen[..., :2] / z
+    return flat * focal + centre - pixels, seen[..., 2], focal / z * (turned[..., :2] - flat * turned[..., 2:])
 
 
 def points_in_second(pixels: Tensor, depth: Tensor, intrinsics: Tensor, cam2world: tuple[Tensor, Tensor]) -> Tensor:
     """(..., P, 3) points of the first image's pixels in the second camera; see ``ego_flow``."""
+    turned, moved = _turned_and_moved(pixels, depth, intrinsics, cam2world)
+    return turned + moved
+
+
+def _turned_and_moved(
+    pixels: Tensor, depth: Tensor, intrinsics: Tensor, cam2world: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """(..., P, 3) from the first camera to points, along the second's axes, and (..., 1, 3) to it from the second."""
     focal, centre = _focal_and_centre(intrinsics)
     rays = torch.cat([(pixels - centre) / focal, torch.ones_like(pixels[..., :1])], dim=-1)
     first, second = (pose[..., :3, :3] for pose in cam2world)
     turn = (second.transpose(-1, -2) @ first).to(depth)
     shift = cam2world[0][..., :3, 3] - cam2world[1][..., :3, 3]  # of two large numbers: in their own precision
     moved = (second.transpose(-1, -2) @ shift[..., None]).to(depth)
-    return (depth[..., None] * rays) @ turn.transpose(-1, -2) + moved.transpose(-1, -2)
+    return (depth[..., None] * rays) @ turn.transpose(-1, -2), moved.transpose(-1, -2)
 
 
 def ego_flow_slopes(

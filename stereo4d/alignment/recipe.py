@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from stereo4d.alignment.grid import pair_sizes, size_in_world
 from stereo4d.alignment.initialise import initialise
 from stereo4d.alignment.known import KnownResidual
 from stereo4d.alignment.known_report import known_residuals
-from stereo4d.alignment.problem import AlignmentProblem, normalise_scale
+from stereo4d.alignment.problem import AlignmentProblem, Cameras, normalise_scale
 from stereo4d.alignment.solver import Progress, ReweightedLeastSquares, Solver
 from stereo4d.alignment.survey import Survey, survey
 from stereo4d.alignment.trust import trusted_pairs
@@ -24,6 +25,8 @@ from stereo4d.alignment.watching import Watch
 
 log = logging.getLogger(__name__)
 
+_TERMS_MAY_COST = 1.1
+"""Noisy pairs may fit a little worse than at the start where flow sees better; wrong ones fit many times worse."""
 _TELLING_NOTHING = 0.5
 """Noise of a tenth of the distance in every coordinate leaves a misfit of 0.27; random points leave more than 1."""
 
@@ -107,14 +110,25 @@ def align(
     trusted = trusted_pairs(seen, seed=seed)
     seen, problem = seen.of(trusted), problem.restricted(trusted)
     start = initialise(seen, seed=seed)
-    solution = (solver or ReweightedLeastSquares()).solve(problem, start, progress=progress, watch=watch)
-    cameras, reason = solution.cameras, solution.reason
     anchors, sizes = Anchors(problem), pair_sizes(problem)
     floor = 1e-4 * size_in_world(sizes, start)
-    # In the unit of the pairs: where known quantities set the world's, a smaller world would look better.
-    start_loss, solved_loss = (
-        float(normalise_scale(c.pair2world)) * sampled_loss(problem, c, floor=floor) for c in (start, cameras)
-    )
+    solve = partial((solver or ReweightedLeastSquares()).solve, start=start, progress=progress, watch=watch)
+
+    def loss_of(cameras: Cameras) -> float:
+        # In the unit of the pairs: where known quantities set the world's, a smaller world would look better.
+        return float(normalise_scale(cameras.pair2world)) * sampled_loss(problem, cameras, floor=floor)
+
+    solution, start_loss = solve(problem), loss_of(start)
+    solved_loss = loss_of(solution.cameras)
+    if problem.terms and not solved_loss <= _TERMS_MAY_COST * start_loss and not anchors.pulls:
+        log.warning(
+            "alignment: what the pairs say and what %s say do not go together; only the pairs are heard",
+            " and ".join(type(term).__name__ for term in problem.terms),
+        )
+        problem = replace(problem, terms=())
+        solution = solve(problem)
+        solved_loss = loss_of(solution.cameras)
+    cameras, reason = solution.cameras, solution.reason
     if not solved_loss <= start_loss and not anchors.pulls and not problem.terms:
         # The solver saw cells; on the pixels themselves its answer must not be worse either.
         cameras, solved_loss, reason = start, start_loss, "the start is better"

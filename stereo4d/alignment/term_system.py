@@ -98,7 +98,7 @@ class JoinedTerms:
         if not self._of_cells:
             return None
         curvature, slope = torch.zeros_like(depth), torch.zeros_like(depth)
-        for term, frame, said in self._by_frame(self._state(cameras, depth)):
+        for term, frame, said in self._by_frame(self._state(cameras, depth), only_depth=True):
             assert said.by_depth is not None
             weight = self._reweighted(term, said)
             curvature[frame] += (weight * said.by_depth.square().sum(-1)).sum(0)
@@ -130,12 +130,13 @@ class JoinedTerms:
     def _state(self, cameras: Cameras, depth: Tensor) -> TermState:
         return TermState(cameras.cam2world, cameras.intrinsics, depth, self._pixels, self._grid, self._size)
 
-    def _by_frame(self, state: TermState) -> Iterator[tuple[Term, int, Residuals]]:
-        """The residuals of cells, frame by frame."""
+    def _by_frame(self, state: TermState, *, only_depth: bool = False) -> Iterator[tuple[Term, int, Residuals]]:
+        """The residuals of cells, frame by frame; without their Jacobian where only depths are looked at."""
         for term in self._of_cells:
             sources = term.groups[:, 0]
             for frame in sources.unique().tolist():
-                yield term, frame, term.at(state, (sources == frame).nonzero()[:, 0])
+                chosen = (sources == frame).nonzero()[:, 0]
+                yield term, frame, term.norms_at(state, chosen) if only_depth else term.at(state, chosen)
 
     def _reweighted(self, term: Term, said: Residuals) -> Tensor:
         """(K, R) weights of the reweighted least squares."""

@@ -145,7 +145,7 @@ class Term(ABC):
         """
 
     def norms_at(self, state: TermState, chosen: Tensor) -> Residuals:
-        """The same where nobody looks at derivatives; a term that can save work then may leave them zero."""
+        """The same where nobody looks at ``jacobian``; a term that can save work may leave it zero."""
         return self.at(state, chosen)
 
 

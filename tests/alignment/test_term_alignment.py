@@ -127,3 +127,13 @@ def test_frames_that_terms_tie_and_pairs_do_not_fit_into_one_system(world):
 def test_adam_refuses_terms(world):
     with pytest.raises(AlignmentError, match="adam takes no terms"):
         align(problem_with(world, flow_term(world)), solver=Adam(iterations=2))
+
+
+def test_flow_that_contradicts_the_pairs_altogether_is_left_aside_and_said(world, caplog):
+    wild = flow_term(world)
+    wrong = 4 * torch.randn(wild.cells.flow.shape, generator=torch.Generator().manual_seed(0))
+    term = FlowTerm(replace(wild.cells, flow=wrong), wild.side, weight=200.0)
+    plain = problem_with(world, noise=0.01)
+    result = align(replace(plain, terms=(term,)))
+    assert result.solved_loss <= result.start_loss
+    assert "what FlowTerm say do not go together" in caplog.text

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from stereo4d.alignment.ego_flow import ego_flow, ego_flow_slopes
+from stereo4d.alignment.ego_flow import ego_flow_by_depth, ego_flow_slopes
 from stereo4d.alignment.terms import FRAME_UNKNOWNS, ClipEvidence, FlowCells, Residuals, Term, TermState
 
 _Seen = tuple[Tensor, Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -47,31 +47,31 @@ class FlowTerm(Term):
 
     def at(self, state: TermState, chosen: Tensor) -> Residuals:
         """See ``Term.at``."""
-        seen, value, lost = self._values(state, chosen)
-        slopes, by_depth = ego_flow_slopes(*seen)
-        slopes, by_depth = torch.where(lost[..., None], 0.0, slopes), torch.where(lost, 0.0, by_depth)
+        seen, value, by_depth, lost = self._values(state, chosen)
+        slopes = torch.where(lost[..., None], 0.0, ego_flow_slopes(*seen)[0])
         return Residuals(value, slopes, self._weights(state, chosen), self.floor, by_depth)
 
     def norms_at(self, state: TermState, chosen: Tensor) -> Residuals:
         """See ``Term.norms_at``."""
-        _, value, _ = self._values(state, chosen)
+        _, value, by_depth, _ = self._values(state, chosen)
         nothing = value.new_zeros(1).expand(*value.shape, 2 * FRAME_UNKNOWNS)
-        return Residuals(value, nothing, self._weights(state, chosen), self.floor)
+        return Residuals(value, nothing, self._weights(state, chosen), self.floor, by_depth)
 
     def _weights(self, state: TermState, chosen: Tensor) -> Tensor:
         return self.weight / self.side * self.cells.coarsened(state.grid).weight[chosen].to(state.depth)
 
-    def _values(self, state: TermState, chosen: Tensor) -> tuple[_Seen, Tensor, Tensor]:
-        """Arguments of ``ego_flow``, (k, P, 2) residuals, and (k, P, 1) which of them are lost."""
+    def _values(self, state: TermState, chosen: Tensor) -> tuple[_Seen, Tensor, Tensor, Tensor]:
+        """Arguments of ``ego_flow``, (k, P, 2) residuals and slopes by log-depth, (k, P, 1) which of them are lost."""
         cells = self.cells.coarsened(state.grid)
         first, second = cells.pairs[chosen].unbind(1)
         depth = state.depth[first]
         lenses = (state.intrinsics[first].to(depth), state.intrinsics[second].to(depth))
         seen = (state.pixels[first].to(depth), depth, lenses, (state.cam2world[first], state.cam2world[second]))
-        told, ahead = ego_flow(*seen)
+        told, ahead, by_depth = ego_flow_by_depth(*seen)
         value = told - cells.flow[chosen].to(depth)
         length, most = value.norm(dim=-1, keepdim=True), self.most * self.side
         # Where the loss no longer changes, nothing pulls; a point behind the camera has gone as far as can be.
         lost = (length > most) | (ahead <= 0)[..., None]
         value = torch.where(lost, most / length.clamp(min=1e-12) * value, value)
-        return seen, torch.where(lost & (length < 1e-12), most / 2**0.5, value), lost
+        value = torch.where(lost & (length < 1e-12), most / 2**0.5, value)
+        return seen, value, torch.where(lost, 0.0, by_depth), lost
