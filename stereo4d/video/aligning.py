@@ -13,13 +13,15 @@ from stereo4d import registry
 from stereo4d.alignment import AlignmentProblem, AlignmentResult, align
 from stereo4d.alignment.known import Known
 from stereo4d.alignment.solver import ReweightedLeastSquares, Solver
+from stereo4d.alignment.terms import Term
 from stereo4d.alignment.watching import AlignmentStep
 from stereo4d.errors import PluginError, UsageError
 from stereo4d.progress import SILENT, Progress
 from stereo4d.types import PairPrediction
 from stereo4d.video.clip import Clip
 from stereo4d.video.known_files import KnownFiles
-from stereo4d.video.options import DEFAULT_SOLVER, AlignmentOptions
+from stereo4d.video.motion import Motion
+from stereo4d.video.options import DEFAULT_SOLVER, DEFAULT_TERMS, AlignmentOptions
 
 SOLVERS = "stereo4d.solvers"
 Record = TypeVar("Record", bound=Any)
@@ -69,6 +71,7 @@ def align_pairs(
     options: AlignmentOptions,
     seed: int,
     device: torch.device,
+    motion: Motion | None = None,
     progress: Progress = SILENT,
 ) -> Aligned:
     """Bring all pairs of a clip into one world.
@@ -81,6 +84,7 @@ def align_pairs(
         options: how.
         seed: same seed, same answer.
         device: where to work.
+        motion: what is known of motion, of these frames and others; None where nobody looked for it.
         progress: told about every step.
     """
     problem = AlignmentProblem(
@@ -90,6 +94,7 @@ def align_pairs(
         shared_focal=options.shares_focal(clip.original_sizes),
         free_principal_point=options.free_principal_point,
         known=moved(known, device),
+        terms=_terms(options, motion, clip, device),
     )
     steps: list[AlignmentStep] = []
     with progress.stage("alignment") as stage:
@@ -105,6 +110,21 @@ def align_pairs(
         result = align(problem, seed=seed, progress=told, solver=load_solver(options.solver), watch=watch)
         stage.expect(stage.done)  # it may end before its last step
     return Aligned(edges, moved(result, torch.device("cpu")), tuple(steps))
+
+
+def _terms(options: AlignmentOptions, motion: Motion | None, clip: Clip, device: torch.device) -> tuple[Term, ...]:
+    """What cameras are judged by beside the pairs.
+
+    Raises:
+        UsageError: terms are asked for by name of a solver that knows of none.
+    """
+    if options.solver != DEFAULT_SOLVER:
+        if options.terms:
+            raise UsageError(f"--terms {' '.join(options.terms)}: --solver {options.solver} takes none; leave them out")
+        return ()
+    return (
+        () if motion is None else motion.terms(clip, DEFAULT_TERMS if options.terms is None else options.terms, device)
+    )
 
 
 def settings_of(options: AlignmentOptions, known: KnownFiles, seed: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from stereo4d.video.clip import Clip
 from stereo4d.video.dynamics import dynamic_masks
 from stereo4d.video.known_files import KnownFiles
 from stereo4d.video.manifest import Provenance, build_manifest
+from stereo4d.video.motion import Motion
 from stereo4d.video.scene_maps import with_maps
 from stereo4d.video.workspace import ALIGNMENT_RECORDING, RECORDING, Workspace
 from stereo4d.viewing import load_viewer
@@ -32,6 +33,8 @@ def make_scene(
     workspace: Workspace,
     warnings: Sequence[str],
     progress: Progress = SILENT,
+    *,
+    motion: Motion | None = None,
 ) -> Scene:
     """The scene of an alignment, with its recordings and manifest, as stored.
 
@@ -43,11 +46,14 @@ def make_scene(
         workspace: the folder to write to.
         warnings: what was said to the user on the way.
         progress: told about every file.
+        motion: what moves, where that was looked for; else it is what the pairs say.
     """
-    scene = assemble(clip, dynamic_masks(pairs, clip.rgb.shape[:3]), aligned, provenance.known)
+    dynamic = dynamic_masks(pairs, clip.rgb.shape[:3]) if motion is None else motion.dynamic.astype(np.uint8)
+    scene = assemble(clip, dynamic, aligned, provenance.known)
     scene = with_maps(scene, pairs)
     record(scene, aligned, workspace, progress)
     manifest = build_manifest(clip, aligned, provenance, workspace, scene, warnings)
+    manifest["motion"] = None if motion is None else motion.section()
     return finish(scene.with_manifest(manifest), workspace)
 
 

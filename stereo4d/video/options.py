@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stereo4d.errors import UsageError
+from stereo4d.video.flow import DEFAULT as DEFAULT_FLOW
 from stereo4d.video.frames import Selection
 from stereo4d.video.known_files import KnownFiles
 
 DEFAULT_SOLVER = "reweighted"
+DEFAULT_TERMS = ("flow", "acceleration")
+MOTIONS = ("auto", "on", "off")
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,21 @@ class AlignmentOptions:
     overlap: int | None = None
     """How many frames a window shares with the next; by default a quarter of it."""
 
+    motion: str = "auto"
+    """Find what moves, leave it out of the cameras, and use optical flow: on, off, or auto (where frames follow one
+    another as in a video)."""
+    mask_by: str = "auto"
+    """How to tell what moves: ego-flow, heads (as the predictor says), min-max, attention, or another installed entry
+    point of the group stereo4d.masks; auto takes the predictor's word where it has one, else ego-flow."""
+    flow: str = DEFAULT_FLOW
+    """Optical flow: dis, or a file of RAFT weights (torchvision's), or an installed entry point of stereo4d.flow."""
+    terms: list[str] | None = None
+    """What cameras are judged by beside the pairs, each NAME or NAME=WEIGHT: flow, acceleration, still; by default flow
+    and acceleration where motion is looked for; the option without a name leaves all out."""
+
     def __post_init__(self) -> None:
+        if self.motion not in MOTIONS:
+            raise UsageError(f"--motion {self.motion!r}: must be {', '.join(MOTIONS)}")
         if self.shared_focal and self.per_frame_focal:
             raise UsageError("--shared-focal and --per-frame-focal exclude each other; give one")
 

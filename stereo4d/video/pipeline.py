@@ -23,6 +23,7 @@ from stereo4d.video.job import Job, open_job
 from stereo4d.video.known_files import KnownFiles, load_known
 from stereo4d.video.making import collected_warnings, make_scene
 from stereo4d.video.manifest import provenance_of
+from stereo4d.video.motion import Motion, find_motion
 from stereo4d.video.options import AlignmentOptions, Options
 from stereo4d.video.prediction_files import FRAMES_FILE, ShardWriter, shards, stored_edges
 from stereo4d.video.sources import find_source
@@ -108,8 +109,10 @@ def run(job: Job, out: Path, *, overwrite: bool = False, progress: Progress = SI
         clip = prepare_frames(job, workspace, progress)
         known = load_known(job.options.known, FrameGeometry.of(clip))
         predict(job, workspace, clip, known, progress)
-        aligned = align_predictions(job, workspace, clip, known, progress)
-        return make_scene(clip, shards(workspace.pairs), aligned, provenance, workspace, warnings, progress)
+        motion = look_for_motion(job, workspace, clip, known, progress)
+        aligned = align_predictions(job, workspace, clip, known, progress, motion=motion)
+        paths = shards(workspace.pairs)
+        return make_scene(clip, paths, aligned, provenance, workspace, warnings, progress, motion=motion)
 
 
 def prepare_frames(job: Job, workspace: Workspace, progress: Progress) -> Clip:
@@ -173,8 +176,18 @@ def known_intrinsics(known: Known, num_frames: int) -> np.ndarray | None:
     return rows
 
 
-def align_predictions(job: Job, workspace: Workspace, clip: Clip, known: Known, progress: Progress) -> Aligned:
+def look_for_motion(job: Job, workspace: Workspace, clip: Clip, known: Known, progress: Progress) -> Motion | None:
+    """What moves, where the options and the clip ask for it."""
+    with workspace.stage("motion"):
+        options = job.options.alignment
+        return find_motion(shards(workspace.pairs), clip, known, options, predictor=job.predictor, progress=progress)
+
+
+def align_predictions(
+    job: Job, workspace: Workspace, clip: Clip, known: Known, progress: Progress, *, motion: Motion | None = None
+) -> Aligned:
     """Bring all pairs into one world, at once or window by window."""
+    known = known if motion is None else motion.known(known)
 
     def solve(edges: Tensor, told: PairPrediction, part: Clip, known_of_it: Known, progress: Progress) -> Aligned:
         return align_pairs(
@@ -183,6 +196,7 @@ def align_predictions(job: Job, workspace: Workspace, clip: Clip, known: Known, 
             options=job.options.alignment,
             seed=job.options.seed,
             device=job.device,
+            motion=motion,
             progress=progress,
         )
 

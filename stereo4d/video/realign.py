@@ -21,6 +21,7 @@ from stereo4d.video.frame_matching import FrameGeometry
 from stereo4d.video.known_files import load_known
 from stereo4d.video.making import collected_warnings, make_scene
 from stereo4d.video.manifest import Provenance
+from stereo4d.video.motion import find_motion
 from stereo4d.video.options import StoredOptions
 from stereo4d.video.sources import Source, sha256
 from stereo4d.video.stored_pairs import StoredPairs, open_pairs
@@ -58,7 +59,15 @@ def align_stored(
 
     def solve(edges: Tensor, told: PairPrediction, part: Clip, known: Known, progress: Progress) -> Aligned:
         how, seed = options.alignment, options.seed
-        return align_pairs(edges, told, part, known=known, options=how, seed=seed, device=device, progress=progress)
+        return align_pairs(
+            *(edges, told, part),
+            known=known,
+            options=how,
+            seed=seed,
+            device=device,
+            motion=motion,
+            progress=progress,
+        )
 
     entries = [str(entry) for entry in ([pairs] if isinstance(pairs, str | Path) else pairs)]
     with collected_warnings() as warnings:
@@ -67,6 +76,9 @@ def align_stored(
         known = load_known(options.known, FrameGeometry.of(stored.clip))
         provenance = provenance_of(stored, options, device)
         workspace = Workspace(Path(out), provenance.sections["settings"], overwrite=overwrite)
+        with workspace.stage("motion"):
+            motion = find_motion(stored.paths, stored.clip, known, options.alignment, progress=progress)
+            known = known if motion is None else motion.known(known)
         with workspace.stage("alignment"):
             try:
                 aligned = align_clip(
@@ -77,7 +89,9 @@ def align_stored(
                 )
             except (AlignmentError, GraphError, ShapeError) as error:
                 raise type(error)(f"{stored.label}: {error}") from error
-        return make_scene(stored.clip, stored.paths, aligned, provenance, workspace, warnings, progress)
+        return make_scene(
+            *(stored.clip, stored.paths, aligned, provenance, workspace, warnings, progress), motion=motion
+        )
 
 
 def check_apart(stored: StoredPairs, out: Path) -> None:
