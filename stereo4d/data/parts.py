@@ -16,6 +16,7 @@ from stereo4d.data.pairing import ByStride, Pairing, PairTable
 from stereo4d.data.posed_frames import PosedFrames
 from stereo4d.data.synthetic.pairs import sample_pairs
 from stereo4d.data.synthetic.world import WorldConfig
+from stereo4d.data.synthetic.worlds import Worlds
 from stereo4d.errors import UsageError
 
 
@@ -116,11 +117,12 @@ class FromFrames(Part):
 
 @dataclass(frozen=True)
 class FromWorlds(Part):
-    """Pairs of the synthetic world, made when asked for."""
+    """Pairs of a synthetic world, made when asked for."""
 
     count: int | None = None
     repeat: int = 1
-    world: WorldConfig = field(default_factory=WorldConfig)
+    world: WorldConfig | Worlds = field(default_factory=WorldConfig)
+    """Knobs of the plain rooms, or whatever draws worlds, by class path."""
     worlds: int = 2**20
     """Different pairs."""
     seed: int = 0

@@ -208,6 +208,28 @@ def test_a_recipe_names_data_sets_pairings_and_counts():
     assert all(one == other for one, other in pairs)
 
 
+def test_parts_from_worlds_take_any_kind_of_world_by_class_path():
+    text = """
+    data:
+      class_path: stereo4d.data.mixed_pairs.MixedPairs
+      init_args:
+        sizes: [[32, 48]]
+        batch_size: 2
+        train:
+          - class_path: stereo4d.data.parts.FromWorlds
+            init_args:
+              count: 2
+              world: {class_path: stereo4d.data.synthetic.rich.RichWorlds, init_args: {kinds: [park]}}
+          - class_path: stereo4d.data.parts.FromWorlds
+            init_args: {count: 2, world: {objects: 2}}
+    """
+    parser = ArgumentParser(parser_mode="omegaconf+", exit_on_error=False)
+    parser.add_subclass_arguments(L.LightningDataModule, "data")
+    data = parser.instantiate_classes(parser.parse_string(text)).data
+    open_air = torch.cat([batch.sky0.flatten(1).any(1) for batch in first(2, data.train_dataloader())])
+    assert sorted(open_air.tolist()) == [False, False, True, True]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
