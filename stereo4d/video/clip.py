@@ -6,7 +6,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,10 @@ class Clip:
     def pixel_map(self, position: int) -> PixelMap:
         """From network pixels of one frame to its original pixels."""
         return PixelMap(*self.pixel_maps[position].tolist())
+
+    def at(self, positions: np.ndarray | slice) -> Clip:
+        """Some of the frames as a clip."""
+        return replace(self, failed=(), **{name: getattr(self, name)[positions] for name in _ARRAYS})
 
     def save(self, path: Path) -> None:
         """Store the clip in one safetensors file."""

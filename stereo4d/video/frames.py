@@ -10,7 +10,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +98,11 @@ class Selection:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"--{name.replace('_', '-')}: {value} must be above 0")
+
+    def without_cap(self) -> Selection:
+        """The same, but all frames rather than ``DEFAULT_MAX_FRAMES`` where the user names no number."""
+        unsaid = (self.max_frames, self.stride, self.fps) == (None, None, None)
+        return replace(self, stride=1) if unsaid else self
 
     def choose(self, times: np.ndarray) -> list[int]:
         """Indices of the frames to take, rising.

@@ -20,11 +20,12 @@ from stereo4d.video.clip import Size, common_size
 from stereo4d.video.frames import Listing
 from stereo4d.video.head_maps import query_times_of
 from stereo4d.video.options import Options
-from stereo4d.video.pair_graph import Edge, goes_by_similarity, most_pairs, pair_graph
+from stereo4d.video.pair_graph import Edge, goes_by_similarity, most_pairs, pair_graph, window_graph
 from stereo4d.video.plan import Plan, make_plan
 from stereo4d.video.predictor import Identity, Predictor
 from stereo4d.video.predictors import load_predictor
 from stereo4d.video.sources import Source, sha256
+from stereo4d.video.windows_plan import plan_windows
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,19 @@ class Job:
             original_size=self.original_size,
             exact=self.exact,
             query_times=self.query_times,
+            windows=self.windows(),
         )
+
+    def windows(self) -> tuple[int, ...]:
+        """Frames of each window that the clip is solved in; empty where it is solved at once.
+
+        Raises:
+            UsageError: windows of these sizes cannot be.
+        """
+        frames = len(self.indices)
+        edges = window_graph(frames) if self.goes_by_similarity else self.edges(frames)
+        planned = plan_windows(self.options.alignment, frames, edges, self.network_size)
+        return tuple(len(window) for window in planned) if len(planned) > 1 else ()
 
     @cached_property
     def input_sha256(self) -> str:
@@ -154,7 +167,9 @@ def open_job(source: Source, listing: Listing, options: Options) -> Job:
     options.known.check()
     load_solver(options.alignment.solver)
     device = resolve_device(options.device)
-    indices = tuple(options.selection.choose(listing.times))
+    # Windows take clips of any length.
+    selection = options.selection.without_cap() if options.alignment.window else options.selection
+    indices = tuple(selection.choose(listing.times))
     if not indices:
         raise InputError(
             f"{source.label}: no frame lies between --start and --end; its {len(listing.times)} frames span "
@@ -176,7 +191,7 @@ def open_job(source: Source, listing: Listing, options: Options) -> Job:
         )
     # All can fail: better now than after the work.
     _ = job.query_times
-    _ = job.network_size, most_pairs(job.graph, len(indices))
+    _ = job.network_size, most_pairs(job.graph, len(indices)), job.windows()
     return job
 
 

@@ -21,17 +21,21 @@ from stereo4d.video.frames import Selection, describe
 from stereo4d.video.inference import predict_pairs
 from stereo4d.video.job import Job, open_job
 from stereo4d.video.known_files import KnownFiles, load_known
+from stereo4d.video.loop_search import keyframes, loop_pairs, thumbnail_similarity
 from stereo4d.video.making import collected_warnings, make_scene
 from stereo4d.video.manifest import provenance_of
 from stereo4d.video.motion import Motion, find_motion
 from stereo4d.video.options import AlignmentOptions, Options
+from stereo4d.video.pair_graph import Edge, both_ways
 from stereo4d.video.prediction_files import FRAMES_FILE, ShardWriter, shards, stored_edges
 from stereo4d.video.sources import find_source
 from stereo4d.video.windows import WINDOWS_FOLDER, Folder, align_clip
+from stereo4d.video.windows_plan import plan_windows
 from stereo4d.video.workspace import Workspace, settings_hash
 
 SIMILARITY_FILE = "similarity.safetensors"
 REMARKS_FILE = "remarks.json"
+LOOPS_FILE = "loops.json"
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +144,9 @@ def predict(job: Job, workspace: Workspace, clip: Clip, known: Known, progress: 
     if not workspace.done("predictions"):
         with workspace.stage("predictions"):
             similarity = similarity_of(job, workspace, clip, progress) if job.goes_by_similarity else None
-            left = job.edges(len(clip), similarity)[len(stored_edges(workspace.pairs)) :]
+            edges = job.edges(len(clip), similarity)
+            loops = loops_of(job, workspace, clip, edges, progress)
+            left = (both_ways([*edges, *loops]) if loops else edges)[len(stored_edges(workspace.pairs)) :]
             intrinsics = known_intrinsics(known, len(clip))
             at_work = job.predictor.open(
                 *(clip, left),
@@ -165,6 +171,23 @@ def similarity_of(job: Job, workspace: Workspace, clip: Clip, progress: Progress
     if not stored.exists():
         save_arrays(stored, {"similarity": job.predictor.similarity(clip, progress=progress)})
     return map_arrays(stored)["similarity"]
+
+
+def loops_of(job: Job, workspace: Workspace, clip: Clip, edges: list[Edge], progress: Progress) -> list[Edge]:
+    """Pairs far apart in time that may tie windows together; what an interrupted run found is kept, see above."""
+    stored = workspace.unfinished / LOOPS_FILE
+    if not stored.exists():
+        windows = plan_windows(job.options.alignment, len(clip), edges, clip.rgb.shape[1:3])
+        found: list[Edge] = []
+        if len(windows) > 1 and not job.goes_by_similarity:
+            frames = keyframes(len(clip), len(windows[0]))
+            if job.predictor.traits.finds_likeness:
+                alike = job.predictor.similarity(clip.at(frames), progress=progress)
+            else:
+                alike = thumbnail_similarity(clip, frames)
+            found = loop_pairs(alike, frames, len(windows[0]))
+        write_json(stored, found)
+    return [(int(first), int(second)) for first, second in json.loads(stored.read_text(encoding="utf-8"))]
 
 
 def known_intrinsics(known: Known, num_frames: int) -> np.ndarray | None:

@@ -48,6 +48,8 @@ class Plan:
     """Floating point operations of all encodings and pairs, in 1e9, counted; None where no network predicts."""
     probed_gflops: float | None
     """1e9 operations a second of matrix products here, measured just now."""
+    windows: tuple[int, ...] = ()
+    """Frames of each window; empty where all are solved at once."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -64,6 +66,11 @@ class Plan:
             f"frames   {self.frames} of {self.width}x{self.height} pixels",
             f"pairs    {self.pairs}{most}",
             *([f"motion   at {times} of the way"] if self.query_times else []),
+            *(
+                [f"windows  {len(self.windows)} of {self.windows[0]} frames, and pairs that close loops between them"]
+                if self.windows
+                else []
+            ),
             f"seconds  about {total:.0f} ({stages})",
             f"memory   about {self.memory_bytes / 2**30:.1f} GiB",
             f"disk     about {self.disk_bytes / 2**20:.0f} MiB",
@@ -86,6 +93,7 @@ def make_plan(
     exact: bool = False,
     pairs_are_most: bool = False,
     query_times: Sequence[float] = (),
+    windows: Sequence[int] = (),
 ) -> Plan:
     """Count and estimate.
 
@@ -100,6 +108,7 @@ def make_plan(
         exact: predictions are stored in float32.
         pairs_are_most: the graph goes by how alike frames look, which chooses E pairs or fewer.
         query_times: when between the frames of a pair points are asked for.
+        windows: frames of each window; empty where all are solved at once.
     """
     height, width = size
     points = 2 * pairs * height * width
@@ -107,7 +116,11 @@ def make_plan(
     predictions = points * 4 * value_bytes
     further = points * cost.further_values * value_bytes
     motion = frames * height * width * len(query_times) * _MOTION_BYTES
-    work = max(cost.memory_bytes, predictions + points * _ALIGN_MEMORY, motion)
+    at_once = max(windows, default=frames) / frames
+    # A finished window leaves its depth and confidence, and all of it is put together once more.
+    left = (sum(windows) + frames) * height * width * 4 if windows else 0
+    scene = frames * height * width * (3 + _SCENE_BYTES + _RECORDING_BYTES)
+    work = max(cost.memory_bytes, at_once * (predictions + points * _ALIGN_MEMORY), motion)
     return Plan(
         frames=frames,
         pairs=pairs,
@@ -120,10 +133,11 @@ def make_plan(
             "alignment": pairs * _ALIGN_SECONDS[0] + points * _ALIGN_SECONDS[1],
             "recording": _RECORD_SECONDS[0] + frames * height * width * _RECORD_SECONDS[1],
         },
-        memory_bytes=_BASE_MEMORY + frames * height * width * 3 + work,
-        disk_bytes=predictions + further + motion + frames * height * width * (3 + _SCENE_BYTES + _RECORDING_BYTES),
+        memory_bytes=round(_BASE_MEMORY + frames * height * width * 3 + work),
+        disk_bytes=predictions + further + motion + left + scene,
         predictor=predictor,
         query_times=tuple(query_times),
         network_gflop=cost.gflop,
         probed_gflops=cost.gflops,
+        windows=tuple(windows),
     )
