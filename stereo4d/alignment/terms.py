@@ -7,12 +7,14 @@ solver makes of them what it makes of the pairs: norms, reweighted least squares
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from stereo4d import registry
 from stereo4d.errors import AlignmentError, UsageError
 
 GROUP = "stereo4d.terms"
@@ -149,25 +151,30 @@ class Term(ABC):
         return self.at(state, chosen)
 
 
-def load_terms(names: list[str], evidence: ClipEvidence) -> tuple[Term, ...]:
+def load_terms(names: Sequence[str], evidence: ClipEvidence) -> tuple[Term, ...]:
     """Terms by name, each with its weight behind ``=`` where it is not the term's own: ``flow=2``.
 
     Raises:
         UsageError: there is no such term, or a weight is no number above 0.
         PluginError: a term cannot be loaded.
     """
-    from stereo4d import registry
+    found = [registry.load(GROUP, name).of(evidence, weight) for name, weight in check_terms(names)]
+    return tuple(term for term in found if term is not None)
 
-    terms = []
+
+def check_terms(names: Sequence[str]) -> list[tuple[str, float | None]]:
+    """Names and weights of terms; None is a term's own weight. Nothing is loaded.
+
+    Raises:
+        UsageError: there is no such term, or a weight is no number above 0.
+    """
+    found: list[tuple[str, float | None]] = []
     for entry in names:
         name, _, number = entry.partition("=")
         if name not in (known := registry.installed(GROUP)):
             raise UsageError(f"--terms {entry}: {name!r} is not installed; there are {', '.join(known)}")
-        weight = _weight(entry, number) if number else None
-        term = registry.load(GROUP, name).of(evidence, weight)
-        if term is not None:
-            terms.append(term)
-    return tuple(terms)
+        found.append((name, _weight(entry, number) if number else None))
+    return found
 
 
 def _weight(entry: str, number: str) -> float:

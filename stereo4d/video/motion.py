@@ -13,7 +13,7 @@ import torch
 
 from stereo4d.alignment.cells import cell_side, cell_sum
 from stereo4d.alignment.known import Known, Masks
-from stereo4d.alignment.terms import ClipEvidence, FlowCells, Term, load_terms
+from stereo4d.alignment.terms import ClipEvidence, FlowCells, Term, check_terms, load_terms
 from stereo4d.progress import SILENT, Progress
 from stereo4d.types import DYNAMICS
 from stereo4d.video.camera_kind import CameraKind, camera_kind
@@ -127,6 +127,22 @@ def find_motion(
     if camera is not CameraKind.MOVES:
         log.warning("%s", camera.words())
     return Motion(clip, dynamic, ignored, _between_still(cache.cells, ignored), camera, said)
+
+
+def check_motion(options: AlignmentOptions) -> None:
+    """Make sure that what is asked for by name is there, before any work.
+
+    Raises:
+        UsageError: it is not.
+        PluginError: an entry point names something else.
+        CheckpointError: weights of a flow cannot be used.
+    """
+    if options.motion == "off":
+        return
+    load_flow(options.flow)
+    if options.mask_by != "auto":
+        load_mask_maker(options.mask_by)
+    check_terms(options.terms or ())
 
 
 def follows(clip: Clip, flow: Flow) -> bool:

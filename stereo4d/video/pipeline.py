@@ -24,7 +24,7 @@ from stereo4d.video.known_files import KnownFiles, load_known
 from stereo4d.video.loop_search import keyframes, loop_pairs, thumbnail_similarity
 from stereo4d.video.making import collected_warnings, make_scene
 from stereo4d.video.manifest import provenance_of
-from stereo4d.video.motion import Motion, find_motion
+from stereo4d.video.motion import Motion, check_motion, find_motion
 from stereo4d.video.options import AlignmentOptions, Options
 from stereo4d.video.pair_graph import Edge, both_ways
 from stereo4d.video.prediction_files import FRAMES_FILE, ShardWriter, shards, stored_edges
@@ -107,6 +107,7 @@ def reconstruct(
 
 def run(job: Job, out: Path, *, overwrite: bool = False, progress: Progress = SILENT) -> Scene:
     """Do a job; see ``reconstruct``."""
+    check_motion(job.options.alignment)
     with collected_warnings() as warnings:
         workspace = Workspace(out, job.settings(), overwrite=overwrite)
         provenance = provenance_of(job)

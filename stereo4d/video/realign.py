@@ -21,7 +21,7 @@ from stereo4d.video.frame_matching import FrameGeometry
 from stereo4d.video.known_files import load_known
 from stereo4d.video.making import collected_warnings, make_scene
 from stereo4d.video.manifest import Provenance
-from stereo4d.video.motion import find_motion
+from stereo4d.video.motion import check_motion, find_motion
 from stereo4d.video.options import StoredOptions
 from stereo4d.video.sources import Source, sha256
 from stereo4d.video.stored_pairs import StoredPairs, open_pairs
@@ -55,6 +55,7 @@ def align_stored(
     options = options or StoredOptions()
     options.known.check()
     load_solver(options.alignment.solver)
+    check_motion(options.alignment)
     device = resolve_device(options.device)
 
     def solve(edges: Tensor, told: PairPrediction, part: Clip, known: Known, progress: Progress) -> Aligned:

@@ -12,11 +12,10 @@ from stereo4d.alignment.terms import FlowCells
 from stereo4d.errors import UsageError
 from stereo4d.geometry.camera import pinhole
 from stereo4d.geometry.rigid import rotation_from_vector
-from stereo4d.video.aligning import load_solver
 from stereo4d.video.camera_kind import CameraKind, camera_kind
 from stereo4d.video.clip import Clip
-from stereo4d.video.flow import Flow, load_flow
-from stereo4d.video.motion import Motion, _leaving_something, follows, on_cells
+from stereo4d.video.flow import Flow
+from stereo4d.video.motion import Motion, _leaving_something, check_motion, follows, on_cells
 from stereo4d.video.options import AlignmentOptions
 from stereo4d.video.pipeline import reconstruct
 from tests.truthful_predictor import install, truthful_clip
@@ -129,8 +128,10 @@ def test_cameras_that_stand_still_or_only_turn_are_told_from_those_that_move(tur
 def test_what_cannot_be_asked_for_is_refused():
     with pytest.raises(UsageError, match="--motion 'maybe': must be auto, on, off"):
         AlignmentOptions(motion="maybe")
-    assert load_solver("reweighted")
-    assert load_flow("dis")
+    check_motion(AlignmentOptions(motion="off", flow="nothing"))
+    for wrong in ({"flow": "nothing"}, {"mask_by": "guess"}, {"terms": ["speed"]}):
+        with pytest.raises(UsageError, match="installed"):
+            check_motion(AlignmentOptions(**wrong))
 
 
 def test_motion_is_found_left_out_of_the_cameras_and_told(tmp_path, monkeypatch):

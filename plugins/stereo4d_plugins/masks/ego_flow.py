@@ -7,6 +7,7 @@ raises the threshold and does not fill the masks.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,15 +36,19 @@ class EgoFlow(MaskMaker):
 
     def moving(self, evidence: MaskEvidence) -> np.ndarray:
         """See ``MaskMaker.moving``: the mean over all partners of a frame of disagreement over threshold, above one."""
-        shape = evidence.clip.rgb.shape[:3]
-        total, count = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        masks = np.zeros(evidence.clip.rgb.shape[:3], bool)
+        left = Counter(frame for couple in evidence.couples for frame in couple)
+        sums: dict[int, np.ndarray] = {}  # of frames that are not finished: ratios, and how often they were valid
         for couple in evidence.couples:
             for first, second in (couple, couple[::-1]):
                 ratio, valid = self._ratio(evidence, first, second)
-                total[first] += np.where(valid, np.minimum(ratio, _MOST_RATIO), 0)
-                count[first] += valid
-        share = total / np.maximum(count, 1)
-        return np.stack([median_filter(one, self.window) for one in share]) > 1
+                told = np.stack([np.where(valid, np.minimum(ratio, _MOST_RATIO), 0), valid]).astype(np.float32)
+                sums[first] = sums[first] + told if first in sums else told
+                left[first] -= 1
+                if not left[first]:
+                    total, count = sums.pop(first)
+                    masks[first] = median_filter(total / np.maximum(count, 1), self.window) > 1
+        return masks
 
     def _ratio(self, evidence: MaskEvidence, first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
         """(H, W) disagreement over threshold at the first frame's pixels, and where it means anything."""
