@@ -28,6 +28,7 @@ from stereo4d.video.motion import Motion, check_motion, find_motion
 from stereo4d.video.options import AlignmentOptions, Options
 from stereo4d.video.pair_graph import Edge, both_ways
 from stereo4d.video.prediction_files import FRAMES_FILE, ShardWriter, shards, stored_edges
+from stereo4d.video.shot_cuts import cuts_in_words, find_cuts
 from stereo4d.video.sources import find_source
 from stereo4d.video.windows import WINDOWS_FOLDER, Folder, align_clip
 from stereo4d.video.windows_plan import plan_windows
@@ -136,6 +137,8 @@ def prepare_frames(job: Job, workspace: Workspace, progress: Progress) -> Clip:
         log.warning("%s: one frame only; it is paired with itself, and there is no camera path", job.source.label)
     elif camera_stands_still(clip):
         log.warning("%s: the camera stands still; there is no parallax that shows how far things are", job.source.label)
+    if not job.source.is_images and (cuts := find_cuts(clip.rgb)):
+        log.warning("%s: %s", job.source.label, cuts_in_words(cuts, clip.frame_indices, clip.times))
     return clip
 
 
