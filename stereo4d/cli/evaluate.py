@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 
 def evaluate(
-    benchmark: Literal["synthetic", "agreement"],
+    benchmark: Literal["synthetic", "mujoco", "agreement"],
     *,
     weights: str = "embedded",
     data: str | None = None,
     peer: str | None = None,
     pairs: int | None = None,
+    kinds: list[str] | None = None,
+    held_out: list[str] | None = None,
+    world: str | None = None,
+    plot: Path | None = None,
     clips: int | None = None,
     frames: int = 24,
     width: int = 512,
@@ -27,13 +31,19 @@ def evaluate(
     """Print a table of errors, beside what guesses or other programs would score.
 
     Args:
-        benchmark: "synthetic": held-out pairs or clips of the synthetic world, always the same ones; "agreement": the
-            camera path of a clip of yours beside a peer's.
+        benchmark: "synthetic": held-out pairs or clips of the synthetic worlds, always the same ones; "mujoco": pairs
+            that another renderer makes, which needs the extra of that name; "agreement": the camera path of a clip of
+            yours beside a peer's.
         weights: A name (see: stereo4d weights list), a weights file, a folder with model.safetensors and config.json,
             or 'classical' for no weights.
         data: The video, folder or glob of images that "agreement" looks at.
         peer: A program to compare with on whole clips, for example 'colmap', which needs the extra of that name.
-        pairs: How many synthetic pairs, by default 512; rounded up to batches of 16.
+        pairs: How many pairs of each column, by default 1024; rounded up to batches of 16.
+        kinds: Kinds of the rich world that the weights were trained on, a column of the table; none leaves it out.
+        held_out: Kinds that they were not trained on, another column.
+        world: Another world instead of all these: the class path of a Worlds, or a YAML file with class_path and
+            init_args.
+        plot: Picture to draw error against confidence into.
         clips: Whole clips instead of pairs, so many static and so many dynamic ones; 8 where only clips make sense.
         frames: Frames of a clip.
         width: Width of synthetic clips in pixels, even.
@@ -46,6 +56,7 @@ def evaluate(
         json: Print one JSON object instead of a table.
     """
     from stereo4d.cli.evaluate_clips import evaluate_agreement, evaluate_clips, synthetic_clips
+    from stereo4d.cli.evaluate_pairs import Asked, evaluate_pairs
     from stereo4d.errors import UsageError
     from stereo4d.evaluation.clip_runs import Ours
     from stereo4d.video.predictors import is_installed
@@ -53,63 +64,23 @@ def evaluate(
     ours = Ours(weights, device, precision, seed)
     if frames < 1 or (clips is not None and clips < 1):
         raise UsageError(f"--frames {frames} --clips {clips}: at least one of each is needed")
+    of_pairs = any(option is not None for option in (pairs, kinds, held_out, world, plot))
     if benchmark == "agreement":
         if data is None:
             raise UsageError("evaluate agreement compares camera paths on a clip of yours: name it with --data")
-        if pairs is not None or clips is not None or out is not None:
-            raise UsageError("--pairs, --clips and --out are of synthetic data; evaluate agreement has none of them")
+        if of_pairs or clips is not None or out is not None:
+            raise UsageError("--clips, --out, --pairs and what goes with pairs are of made data, not of agreement")
         return evaluate_agreement(data, ours, peer or "colmap", frames=frames, quiet=quiet, json=json)
     if data is not None:
-        raise UsageError(f"--data {data}: evaluate synthetic makes its data itself; only agreement takes --data")
-    if clips is None and peer is None and (pairs is not None or not is_installed(weights)):
-        return _evaluate_pairs(512 if pairs is None else pairs, weights, device, precision, quiet=quiet, json=json)
-    if pairs is not None:
-        raise UsageError(f"--pairs {pairs}: with --peer and --clips whole clips are measured; leave --pairs out")
+        raise UsageError(f"--data {data}: evaluate {benchmark} makes its data itself; only agreement takes --data")
+    if benchmark == "mujoco" and any(option is not None for option in (clips, peer, out, kinds, held_out, world)):
+        raise UsageError("evaluate mujoco measures pairs of one kind: it takes --pairs and --plot only")
+    if benchmark == "mujoco" or (clips is None and peer is None and (of_pairs or not is_installed(weights))):
+        asked = Asked(1024 if pairs is None else pairs, kinds, held_out, world, plot, quiet, json)
+        return evaluate_pairs(benchmark, asked, weights, device, precision)
+    if of_pairs:
+        raise UsageError(
+            "with --peer and --clips whole clips are measured; leave out --pairs, --kinds, --held-out, --world, --plot"
+        )
     wanted = list(synthetic_clips(clips or 8, frames, width, height))
     return evaluate_clips(ours, peer, wanted, out=out, quiet=quiet, json=json)
-
-
-MOTION_TIMES = (0.0, 0.5, 1.0)
-"""Query times at which motion is measured: of each view the other's time, and half of the way."""
-
-
-def _evaluate_pairs(pairs: int, weights: str, device: str, precision: str, *, quiet: bool, json: bool) -> int:
-    """Print a table of errors on pairs beside what guesses would score; every pair is by itself, as two images are."""
-    from stereo4d.cli.common import print_json
-    from stereo4d.data.module import HELD_OUT, BatchRecipe
-    from stereo4d.data.synthetic.world import WorldConfig
-    from stereo4d.errors import UsageError
-    from stereo4d.evaluation.motion import motion_figures
-    from stereo4d.evaluation.pairs import join_figures, pair_figures, table
-    from stereo4d.network.precision import resolve_device
-    from stereo4d.progress import Progress
-    from stereo4d.video.head_maps import MOTION
-    from stereo4d.video.predictors import load_predictor
-
-    if pairs < 1:
-        raise UsageError(f"pairs={pairs}: at least one pair is needed")
-    predictor = load_predictor(weights, device=resolve_device(device), precision=precision)
-    size, patch = predictor.traits.size, predictor.traits.patch_size
-    # The network's own resolution, in the aspect ratio 3:2 that most of its training pairs have.
-    height = round(size * 2 / 3 / patch) * patch
-    times = MOTION_TIMES if predictor.traits.takes_times else ()
-    recipe = BatchRecipe(WorldConfig(), 16, ((height, size),), at_times=times)
-    batches = []
-    count = -(-pairs // recipe.batch_size)
-    with Progress(quiet=quiet or json).stage("evaluate", count, "batch") as stage:
-        for number in range(count):
-            batch = recipe.make(HELD_OUT + 1_000_000 + number, "cpu")
-            asked: dict[str, Any] = {"query_times": times} if times else {}
-            prediction = predictor.predict_images(batch.image0, batch.image1, **asked)
-            figures = pair_figures(prediction, batch)
-            if MOTION in prediction.extras:
-                figures |= motion_figures(prediction.extras[MOTION], prediction, batch)
-            batches.append(figures)
-            stage.advance()
-    joined = join_figures(batches)
-    if json:
-        print_json({key: figure.row() for key, figure in joined.items()})
-    else:
-        print(f"{count * recipe.batch_size} held-out synthetic pairs of {size}x{height}, weights {weights}\n")
-        print(table(joined))
-    return 0

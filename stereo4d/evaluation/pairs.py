@@ -28,8 +28,12 @@ class TruePairs(Protocol):
         """(B, H, W, 3) in view 0's camera."""
 
     @property
-    def moving1(self) -> Tensor:
-        """(B, H, W) bool: view 1's surfaces that move on their own."""
+    def valid0(self) -> Tensor:
+        """(B, H, W) bool: ``pointmap0`` has a measurement."""
+
+    @property
+    def valid1(self) -> Tensor:
+        """(B, H, W) bool."""
 
     @property
     def intrinsics0(self) -> Tensor:
@@ -38,6 +42,10 @@ class TruePairs(Protocol):
     @property
     def relative(self) -> Tensor:
         """(B, 4, 4) pose of camera 1 in view 0's camera."""
+
+
+STILL = 1e-3
+"""Cameras closer to each other than this share of the median distance of what they see have no direction between."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +79,12 @@ def pair_figures(prediction: PairPrediction, truth: TruePairs) -> dict[str, Figu
 
     Depth is scaled by its median. Points of view 1 are scaled by the median distance of view 0's points and compared
     relative to their true distance. The relative pose comes from PnP on view 1's pointmap with the focal that view 0's
-    pointmap implies: nothing of the truth is used.
+    pointmap implies: nothing of the truth is used. Pixels without a measurement do not count; nor do pairs whose camera
+    stays where it is, for the direction of travel.
     """
     depth, true_depth = prediction.pointmap0[..., 2], truth.pointmap0[..., 2]
-    errors = depth_errors(depth, true_depth)
-    flat = depth_errors(torch.ones_like(depth), true_depth)
+    errors = depth_errors(depth, true_depth, truth.valid0)
+    flat = depth_errors(torch.ones_like(depth), true_depth, truth.valid0)
     relative = torch.stack([_relative_pose(prediction, pair) for pair in range(len(depth))])
     identity = torch.eye(4, dtype=relative.dtype).expand_as(relative)
     true_relative = truth.relative.to(relative.dtype).cpu()
@@ -83,6 +92,7 @@ def pair_figures(prediction: PairPrediction, truth: TruePairs) -> dict[str, Figu
     true_focal = truth.intrinsics0[:, 0, 0]
     typical = true_focal.median()
     static = "identity pose"
+    travelled = (truth.relative[:, :3, 3].norm(dim=-1) > STILL * median_norm(truth.pointmap0, truth.valid0)).cpu()
     return {
         "absrel": Figure("depth AbsRel", "", errors.abs_rel, flat.abs_rel, "constant depth"),
         "delta1": Figure("depth delta < 1.25", "", errors.delta_125, flat.delta_125, "constant depth", True),
@@ -103,8 +113,8 @@ def pair_figures(prediction: PairPrediction, truth: TruePairs) -> dict[str, Figu
         "translation": Figure(
             "translation direction error",
             "deg",
-            translation_direction_error(relative, true_relative),
-            translation_direction_error(identity, true_relative),
+            torch.where(travelled, translation_direction_error(relative, true_relative), torch.nan),
+            torch.where(travelled, translation_direction_error(identity, true_relative), torch.nan),
             static,
         ),
         "focal": Figure(
@@ -126,9 +136,18 @@ def _relative_pose(prediction: PairPrediction, pair: int) -> Tensor:
 
 def _point_error(pointmap0: Tensor, pointmap1: Tensor, truth: TruePairs) -> Tensor:
     """(B,) mean distance of view 1's points to the truth, each relative to the point's true distance."""
-    scale = _median_norm(truth.pointmap0) / _median_norm(pointmap0)
-    gap = (pointmap1 * scale[:, None, None, None] - truth.pointmap1).norm(dim=-1)
-    return (gap / truth.pointmap1.norm(dim=-1)).flatten(1).mean(1)
+    error = relative_point_error(pointmap1, truth.pointmap1, relative_scale(pointmap0, truth))
+    return torch.where(truth.valid1, error, torch.nan).flatten(1).nanmean(1)
+
+
+def relative_scale(pointmap0: Tensor, truth: TruePairs) -> Tensor:
+    """(B,) factor that brings the median distance of view 0's points (B, H, W, 3) to the truth's."""
+    return median_norm(truth.pointmap0, truth.valid0) / median_norm(pointmap0, truth.valid0)
+
+
+def relative_point_error(pointmap: Tensor, truth: Tensor, scale: Tensor) -> Tensor:
+    """(B, H, W) distance of scaled points (B, H, W, 3) to the true ones, relative to the true distance."""
+    return (pointmap * scale[:, None, None, None] - truth).norm(dim=-1) / truth.norm(dim=-1)
 
 
 def _flat_points(truth: TruePairs) -> tuple[Tensor, Tensor]:
@@ -137,8 +156,9 @@ def _flat_points(truth: TruePairs) -> tuple[Tensor, Tensor]:
     return points, points
 
 
-def _median_norm(pointmap: Tensor) -> Tensor:
-    return pointmap.norm(dim=-1).flatten(1).median(1).values
+def median_norm(pointmap: Tensor, valid: Tensor) -> Tensor:
+    """(B,) median distance of the points (B, H, W, 3) where valid (B, H, W); NaN where nothing is."""
+    return torch.where(valid, pointmap.norm(dim=-1), torch.nan).flatten(1).nanmedian(1).values
 
 
 def join_figures(batches: Sequence[Mapping[str, Figure]]) -> dict[str, Figure]:
