@@ -81,7 +81,15 @@ def alignment_lines(manifest: Mapping[str, Any]) -> list[str]:
     for name in QUANTITIES:
         if (known := manifest["known"].get(name)) is not None:
             lines += _known_lines(name, known)
-    return [*lines, f"scale      {manifest['scale']}"]
+    return [*lines, *_motion_lines(manifest.get("motion")), f"scale      {manifest['scale']}"]
+
+
+def _motion_lines(motion: Mapping[str, Any] | None) -> list[str]:
+    """What moves, where it was looked for."""
+    if motion is None:
+        return []
+    share = 100 * float(np.mean(motion["moving_share"]))
+    return [f"moving     {share:.0f} % of the pixels, by {motion['mask_by']}; the camera {motion['camera']}"]
 
 
 def _window_lines(went: Mapping[str, Any]) -> list[str]:

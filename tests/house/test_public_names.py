@@ -42,11 +42,13 @@ def test_light_imports_leave_heavy_packages_alone(statement):
     ("group", "names"),
     [
         ("stereo4d.datasets", {"folder", "stereo4d"}),
-        ("stereo4d.flow", {"dis"}),
         ("stereo4d.heads", {"linear", "dpt", "catmlp+dpt"}),
         ("stereo4d.predictors", {"classical"}),
         ("stereo4d.readers", {"decord", "av", "images"}),
         ("stereo4d.solvers", {"adam"}),
+        ("stereo4d.flow", {"dis", "raft"}),
+        ("stereo4d.masks", {"attention", "ego-flow", "heads", "min-max"}),
+        ("stereo4d.terms", {"acceleration", "flow", "still"}),
         ("stereo4d.viewers", {"rerun"}),
     ],
 )

@@ -12,6 +12,7 @@ from stereo4d.alignment.terms import FlowCells
 from stereo4d.errors import UsageError
 from stereo4d.geometry.camera import pinhole
 from stereo4d.geometry.rigid import rotation_from_vector
+from stereo4d.video.alignment_report import alignment_lines
 from stereo4d.video.camera_kind import CameraKind, camera_kind
 from stereo4d.video.clip import Clip
 from stereo4d.video.flow import Flow
@@ -147,3 +148,7 @@ def test_motion_is_found_left_out_of_the_cameras_and_told(tmp_path, monkeypatch)
     assert folders["on"]["settings"]["alignment"]["motion"] == "on"
     assert len(folders["on"]["motion"]["moving_share"]) == 4
     assert "motion" in folders["on"]["stages"]
+    moving = [line for line in alignment_lines(folders["on"]) if line.startswith("moving")]
+    assert len(moving) == 1
+    assert "by ego-flow; the camera" in moving[0]
+    assert not any(line.startswith("moving") for line in alignment_lines(folders["off"]))

@@ -17,7 +17,7 @@ from stereo4d.geometry.pnp import solve_pnp
 from stereo4d.video.flow import pixel_positions
 from stereo4d.video.masks import MaskEvidence, MaskMaker
 
-_MOST_POINTS = 3000
+_MOST_POINTS = 1500
 _STILL_QUANTILE = 0.3
 _RAYLEIGH = (-2 * np.log(1 - _STILL_QUANTILE)) ** 0.5
 _MOST_RATIO = 3.0
