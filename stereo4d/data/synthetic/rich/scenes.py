@@ -93,16 +93,15 @@ class RichScenes(Scenes):
             time: (B,).
         """
         linear, centre = self.bodies.maps(time)
-        table = torch.cat([linear.transpose(-1, -2).flatten(-2), centre], -1).flatten(0, 1)  # (B K, 12)
-        points = local.reshape(-1, 3).clone()
-        flat = surface.reshape(len(surface), -1)
-        world, place = (flat >= FIRST_BODY).nonzero(as_tuple=True)
-        row = flat[world, place] - FIRST_BODY + linear.shape[1] * world
-        here = world * flat.shape[1] + place
-        x_axis, y_axis, z_axis, origin = torch.nn.functional.embedding(row, table).split(3, -1)
-        x, y, z = points[here].split(1, -1)
-        points[here] = x * x_axis + y * y_axis + z * z_axis + origin
-        return points.view(local.shape)
+        maps = torch.cat([linear.transpose(-1, -2).flatten(-2), centre], -1).transpose(1, 2)  # (B, 12, K)
+        stays = (
+            torch.eye(4, 3, dtype=maps.dtype, device=maps.device).reshape(1, 12, 1).expand(len(maps), 12, FIRST_BODY)
+        )
+        rows = surface.reshape(len(surface), 1, -1).expand(-1, 12, -1)
+        x_axis, y_axis, z_axis, origin = torch.cat([stays, maps], 2).gather(2, rows).split(3, 1)  # (B, 3, P) each
+        x, y, z = local.reshape(len(local), 1, -1, 3).unbind(-1)
+        points = x * x_axis + y * y_axis + z * z_axis + origin
+        return points.transpose(1, 2).reshape(local.shape)
 
     def photographed(self, rgb: Tensor, draw: Draw) -> Tensor:
         """(B, 3, H, W) in [-1, 1]: focus, exposure, noise and compression, each image its own."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stereo4d.data.synthetic.rich import textures
-from stereo4d.data.synthetic.rich.cast import FIRST_BODY, PLANES, SKY, Hit, Placed, shadowed, take
+from stereo4d.data.synthetic.rich.cast import FIRST_BODY, PLANES, SKY, Hit, Placed, shadowed
 from stereo4d.data.synthetic.rich.config import Light, Surfaces
 from stereo4d.data.synthetic.rich.figures import PARTS
 from stereo4d.data.synthetic.rich.furnish import PROPS, STRUCTURES
@@ -130,7 +130,8 @@ def shade(look: Look, placed: Placed, origin: Tensor, direction: Tensor, hit: Hi
         pixel: (B,) angle that a pixel covers.
     """
     # Coordinates and colours first, pixels last: arithmetic then runs along memory.
-    number = take(look.table, hit.surface).transpose(1, 2).contiguous()
+    rows = hit.surface[:, None].expand(-1, look.table.shape[2], -1)
+    number = look.table.transpose(1, 2).contiguous().gather(2, rows)  # (B, 23, P)
     local, normal, ray = (v.transpose(1, 2).contiguous() for v in (hit.local, hit.normal, direction))
     sky = hit.surface == SKY
     unit = ray * _dot(ray, ray).rsqrt()[:, None]  # norm() is slow across the middle axis

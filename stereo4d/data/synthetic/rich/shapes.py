@@ -140,20 +140,31 @@ def _traced(shape: int, origin: Vector, direction: Vector, form: Tensor) -> Tens
     height = form if shape == TORUS else torch.ones_like(form)
     (ox, oy, oz), (dx, dy, dz) = origin, direction
     begin = _box((ox, oy / height, oz), (dx, dy / height, dz))
-    length = _dot(direction, direction).sqrt()
-    steep = (dx / length, dy / length, dz / length)
-    missed = begin >= FAR
-    along = torch.where(missed, 0, begin * length)
+    met = (begin < FAR).nonzero(as_tuple=True)  # most rays of a packet miss the box, and need no steps
+
+    def those(value: Tensor) -> Tensor:
+        return value.expand_as(begin)[met]
+
+    ox, oy, oz, dx, dy, dz, form = (those(value) for value in (*origin, *direction, form))
+    length = _dot((dx, dy, dz), (dx, dy, dz)).sqrt()
+    near = _stepped(shape, (ox, oy, oz), (dx / length, dy / length, dz / length), those(begin) * length, form)
+    return torch.full_like(begin, FAR).index_put_(met, torch.where(near < FAR, near / length, FAR))
+
+
+def _stepped(shape: int, origin: Vector, direction: Vector, along: Tensor, form: Tensor) -> Tensor:
+    """(M,) where rays of unit direction that start some way along meet the surface; ``FAR`` where they do not."""
+
+    def point() -> Vector:
+        x, y, z = (o + along * d for o, d in zip(origin, direction, strict=True))
+        return x, y, z
+
     for _ in range(STEPS):
-        point = tuple(o + along * d for o, d in zip(origin, steep, strict=True))
-        along = along + _distance(shape, point, form)  # type: ignore[arg-type]
-    point = tuple(o + along * d for o, d in zip(origin, steep, strict=True))
-    close = _distance(shape, point, form).abs() < 1e-3  # type: ignore[arg-type]
+        along = along + _distance(shape, point(), form)
+    close = _distance(shape, point(), form).abs() < 1e-3
     for _ in range(2):  # Newton's steps bring what is close onto the surface
-        point = tuple(o + along * d for o, d in zip(origin, steep, strict=True))
-        gradient = _gradient(shape, point, form)  # type: ignore[arg-type]
+        gradient = _gradient(shape, point(), form)
         size = _dot(gradient, gradient).sqrt().clamp(min=1e-9)
-        slope = _dot(gradient, steep) / size
-        step = _distance(shape, point, form) / slope.clamp(max=-0.05)  # type: ignore[arg-type]
+        slope = _dot(gradient, direction) / size
+        step = _distance(shape, point(), form) / slope.clamp(max=-0.05)
         along = along - step.clamp(-0.01, 0.01)
-    return torch.where(close & ~missed, along / length, FAR)
+    return torch.where(close, along, FAR)
