@@ -1,7 +1,7 @@
 """Draw how motion is learned, with and without re-weighting: ``python docs/make_motion_curves.py``.
 
-Reads ``docs/training/motion_tiny.csv`` and writes ``docs/pictures/motion_curves.png``. ``--from APART COUNTS CONFIDENCE``
-first renews the table from the CSV logs of three runs of ``stereo4d fit``.
+Reads ``docs/training/motion_tiny.csv`` and writes ``docs/pictures/motion_curves.png``. ``--from APART COUNTS
+CONFIDENCE`` first renews the table from the CSV logs of three runs of ``stereo4d fit``.
 """
 
 from __future__ import annotations

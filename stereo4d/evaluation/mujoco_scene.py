@@ -180,8 +180,8 @@ def _hull(rng: np.random.Generator, size: np.ndarray) -> np.ndarray:
 
 def _walls(rng: np.random.Generator) -> str:
     half, far, high = rng.uniform(3.5, 6), rng.uniform(5.5, 9), rng.uniform(2.5, 4)
-    places = [((-half, 2, high / 2), (0.05, far, high / 2)), ((half, 2, high / 2), (0.05, far, high / 2))]
-    places += [((0, far, high / 2), (half, 0.05, high / 2)), ((0, -3, high / 2), (half, 0.05, high / 2))]
+    places = [((-half, 2.0, high / 2), (0.05, far, high / 2)), ((half, 2.0, high / 2), (0.05, far, high / 2))]
+    places += [((0.0, far, high / 2), (half, 0.05, high / 2)), ((0.0, -3.0, high / 2), (half, 0.05, high / 2))]
     evens = 2 * rng.integers(SURFACES // 2, size=WALLS)
     return "".join(
         f'<geom type="box" pos="{_text(np.array(place))}" size="{_text(np.array(size))}" material="surface{even}"/>'

@@ -94,7 +94,8 @@ class Throughput(L.Callback):
 
     def _restart(self) -> None:
         self._since = time.perf_counter()
-        self._waited = self._validated = self._worked = self._processor_before = 0.0
+        self._waited: float = 0.0
+        self._validated = self._worked = self._processor_before = 0.0
         self._batches = self._pairs = 0
 
 
