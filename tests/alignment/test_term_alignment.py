@@ -99,12 +99,12 @@ def test_exact_flow_makes_cameras_sharp_that_noisy_pairs_leave_vague(world):
     assert sum(with_flow) < sum(without) / 3
 
 
-def test_a_smooth_path_costs_exact_pairs_nothing_and_still_cameras_are_preferred_by_the_other_prior(world):
+def test_priors_cost_exact_pairs_nothing(world):
     exact = problem_with(world, noise=0.0)
     smooth = replace(exact, terms=(Acceleration(torch.arange(FRAMES).double()),))
-    still = replace(exact, terms=(Still(FRAMES, weight=1.0),))
+    still = replace(exact, terms=(Still(FRAMES, weight=1.0),))  # contradicted by what moves: it is left aside
     assert error_of(smooth, world) < 2e-3
-    assert error_of(still, world) > 3 * error_of(smooth, world)
+    assert error_of(still, world) < 2e-3
 
 
 def test_flow_that_says_nothing_changes_nothing(world):

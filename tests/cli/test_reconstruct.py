@@ -171,11 +171,7 @@ def test_alignment_options_are_recorded(synthetic, weights, tmp_path, capsys):
     run(capsys, *argv, "--per-frame-focal", "--free-principal-point", "--seed", 5)
     settings = json.loads((tmp_path / "out" / MANIFEST_FILE).read_text())["settings"]
     assert settings["seed"] == 5
-    assert settings["alignment"] == {
-        "shared_focal": False,
-        "per_frame_focal": True,
-        "free_principal_point": True,
-        "solver": "reweighted",
-    }
+    asked = {"shared_focal": False, "per_frame_focal": True, "free_principal_point": True, "solver": "reweighted"}
+    assert settings["alignment"].items() >= asked.items()
     focals = Scene.load(tmp_path / "out").intrinsics[:, 0, 0]
     assert len(set(focals.tolist())) > 1  # each frame has its own, even where untrained weights drive some to a limit

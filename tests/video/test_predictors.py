@@ -178,7 +178,7 @@ def test_two_images_are_a_clip_of_two(tmp_path, capsys):
 def test_any_predictor_is_measured_on_pairs(capsys):
     assert main(["evaluate", "synthetic", "--weights", "wall", "--pairs", "1", "--quiet"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("16 held-out synthetic pairs of 64x48, weights wall\n")
+    assert said.startswith("16 held-out synthetic pairs of each column of 64x48, weights wall\n")
     assert "| depth AbsRel |" in said
 
 
