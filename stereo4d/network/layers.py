@@ -122,7 +122,9 @@ class CrossAttention(nn.Module):
         key = rotary_k.rotate(split_heads(self.projk(memory), self.heads))
         return self.proj(attend(query, key, split_heads(self.projv(memory), self.heads)))
 
-    def logits(self, query_tokens: Tensor, key_tokens: Tensor, pos_q: Tensor, pos_k: Tensor) -> Tensor:
+    def logits(
+        self, query_tokens: Tensor, key_tokens: Tensor, pos_q: Tensor, pos_k: Tensor, *, first: int | None = None
+    ) -> Tensor:
         """Scaled attention logits before the softmax, which the fused path never forms.
 
         Args:
@@ -130,13 +132,21 @@ class CrossAttention(nn.Module):
             key_tokens: (B, Tk, C), already normalised (``norm_y`` of the block).
             pos_q: (B, Tq, 2) positions (y, x).
             pos_k: (B, Tk, 2).
+            first: how many heads, from the first on, are wanted; by default all.
 
         Returns:
-            (B, h, Tq, Tk).
+            (B, h, Tq, Tk), h heads.
         """
-        query = self.rotary.table(pos_q).rotate(split_heads(self.projq(query_tokens), self.heads))
-        key = self.rotary.table(pos_k).rotate(split_heads(self.projk(key_tokens), self.heads))
+        heads = self.heads if first is None else first
+        query = self.rotary.table(pos_q).rotate(_projected(self.projq, query_tokens, heads, self.rotary.head_dim))
+        key = self.rotary.table(pos_k).rotate(_projected(self.projk, key_tokens, heads, self.rotary.head_dim))
         return query.transpose(1, 2) @ key.permute(0, 2, 3, 1) * self.rotary.head_dim**-0.5
+
+
+def _projected(layer: nn.Linear, tokens: Tensor, heads: int, head_dim: int) -> Tensor:
+    """(B, T, h, d): what the layer makes for the first heads, without computing the others."""
+    rows = heads * head_dim
+    return split_heads(functional.linear(tokens, layer.weight[:rows], layer.bias[:rows]), heads)
 
 
 class Mlp(nn.Module):

@@ -104,7 +104,8 @@ def attention_loss(
     seen = targets.sum(-1)
     losses = []
     for record in records:
-        logits = record.module.logits(record.query_tokens, record.memory, positions, memory_positions)[:, 0]
+        taught = record.module.logits(record.query_tokens, record.memory, positions, memory_positions, first=1)
+        logits = taught[:, 0]
         losses.append(pooled_ratio(-(targets * logits.log_softmax(-1)).sum(), seen.sum()))
     best, true = logits.argmax(-1), targets.argmax(-1)
     found, due = (memory_positions.gather(1, place[..., None].expand(-1, -1, 2)) for place in (best, true))

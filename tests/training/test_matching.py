@@ -55,6 +55,8 @@ def test_recorded_logits_are_those_of_the_pass_and_the_loss_reaches_both_views()
     first = records0[0]
     logits = first.module.logits(first.query_tokens, first.memory, encoded0.positions, encoded1.positions)
     torch.testing.assert_close(logits, expected)
+    taught = first.module.logits(first.query_tokens, first.memory, encoded0.positions, encoded1.positions, first=1)
+    torch.testing.assert_close(taught, expected[:, :1])
     loss, hit = attention_loss(records0, encoded0.positions, attention_targets(pixels(32, 48), 16))
     loss.backward()
     assert 0 <= float(hit) <= 1

@@ -39,6 +39,7 @@ def sample_pairs(
         query_times: Q, times at which motion is known, drawn for each pair; the images do not depend on it.
         at_times: the same times for every pair, instead of drawn ones.
     """
+    config = config.drawn(seed)
     scenes = config.scenes(batch, seed=seed, device=device)
     draw = Draw(seed + 1_000_003, device)
     # two frames of a clip, in either order

@@ -40,8 +40,12 @@ class Scenes(ABC):
 class Worlds(ABC):
     """Draws worlds at random; what ``world`` of the synthetic data takes."""
 
-    pair_gap: tuple[float, float]
+    pair_gap: tuple[float, float] = (0.04, 1.0)
     """Range of the time between the two images of a pair, log-uniform."""
+
+    def drawn(self, seed: int) -> Worlds:
+        """The worlds that a batch of this seed is drawn from; another's where this one only chooses among others."""
+        return self
 
     @abstractmethod
     def scenes(self, batch: int, *, seed: int, device: torch.device | str) -> Scenes:
