@@ -10,10 +10,13 @@ Nothing else has to be told; the parts that ship with stereo4d come in through t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, TypeVar
 
-from stereo4d.errors import PluginError
+from stereo4d.errors import PluginError, UsageError
+
+Part = TypeVar("Part")
 
 GROUPS = (
     "stereo4d.datasets",
@@ -75,3 +78,41 @@ def load(group: str, name: str) -> Any:
     except Exception as error:
         place = f"entry point {name!r} of {group} ({points[name].value})"
         raise PluginError(f"{place} cannot be imported: {error}") from error
+
+
+def load_class(group: str, name: str, base: type[Part]) -> type[Part]:
+    """Import the class that the entry point ``name`` of ``group`` names, and see that it keeps the group's contract.
+
+    Args:
+        group: for example ``"stereo4d.viewers"``.
+        name: of an entry point.
+        base: what all classes of the group derive from.
+
+    Raises:
+        PluginError: as ``load`` does; or what is named is not derived from ``base``.
+    """
+    kind = load(group, name)
+    if not (isinstance(kind, type) and issubclass(kind, base)):
+        raise PluginError(
+            f"entry point {name!r} of {group} names {kind!r}, which is not a {base.__name__}: derive it from "
+            f"{base.__module__}.{base.__name__}"
+        )
+    return kind
+
+
+def check_installed(option: str, group: str, name: str, *, besides: Sequence[str] = ()) -> None:
+    """Make sure that a name given on the command line means something, before any work; nothing is imported.
+
+    Args:
+        option: as it was typed, for example ``"--solver"``.
+        group: of the entry points that it chooses from.
+        name: what was given.
+        besides: names that the option takes too.
+
+    Raises:
+        UsageError: there is no such entry point.
+    """
+    known = installed(group)
+    if name not in known:
+        there = ", ".join([*besides, *known]) or "none"
+        raise UsageError(f"{option} {name!r} is not installed; there are {there}")

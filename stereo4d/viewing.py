@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stereo4d import registry
-from stereo4d.errors import InputError, PluginError, UsageError
+from stereo4d.errors import InputError, UsageError
 from stereo4d.types import Scene
 
 if TYPE_CHECKING:
@@ -123,7 +123,4 @@ def load_viewer(name: str = "rerun") -> Viewer:
     Raises:
         PluginError: no such viewer is installed, or what the entry point names is not a viewer.
     """
-    viewer = registry.load(GROUP, name)
-    if not (isinstance(viewer, type) and issubclass(viewer, Viewer)):
-        raise PluginError(f"entry point {name!r} of {GROUP} names {viewer!r}, which is not a stereo4d.viewing.Viewer")
-    return viewer()
+    return registry.load_class(GROUP, name, Viewer)()

@@ -35,6 +35,11 @@ class FlowCells:
     grid: tuple[int, int]
     """Rows and columns of squares; P of them, row by row."""
 
+    def on(self, device: torch.device) -> FlowCells:
+        """The same on a device, in single precision."""
+        pairs, flow, weight = self.pairs.to(device), self.flow.float().to(device), self.weight.float().to(device)
+        return FlowCells(pairs, flow, weight, self.grid)
+
     def coarsened(self, grid: tuple[int, int]) -> FlowCells:
         """The flow of larger squares, each put together from a square of these.
 
@@ -158,7 +163,7 @@ def load_terms(names: Sequence[str], evidence: ClipEvidence) -> tuple[Term, ...]
         UsageError: there is no such term, or a weight is no number above 0.
         PluginError: a term cannot be loaded.
     """
-    found = [registry.load(GROUP, name).of(evidence, weight) for name, weight in check_terms(names)]
+    found = [registry.load_class(GROUP, name, Term).of(evidence, weight) for name, weight in check_terms(names)]
     return tuple(term for term in found if term is not None)
 
 
@@ -171,8 +176,7 @@ def check_terms(names: Sequence[str]) -> list[tuple[str, float | None]]:
     found: list[tuple[str, float | None]] = []
     for entry in names:
         name, _, number = entry.partition("=")
-        if name not in (known := registry.installed(GROUP)):
-            raise UsageError(f"--terms {entry}: {name!r} is not installed; there are {', '.join(known)}")
+        registry.check_installed(f"--terms {entry}:", GROUP, name)
         found.append((name, _weight(entry, number) if number else None))
     return found
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from stereo4d import registry
-from stereo4d.errors import PluginError, UsageError
 from stereo4d.storage import map_arrays, read_metadata, save_arrays
 
 GROUP = "stereo4d.peers"
@@ -104,9 +103,5 @@ def load_peer(name: str) -> Peer:
         UsageError: there is none.
         PluginError: the entry point names something else.
     """
-    if name not in (known := registry.installed(GROUP)):
-        raise UsageError(f"--peer {name!r} is not installed; there are {', '.join(known) or 'none'}")
-    peer = registry.load(GROUP, name)
-    if not (isinstance(peer, type) and issubclass(peer, Peer)):
-        raise PluginError(f"entry point {name!r} of {GROUP} names {peer!r}, which is not a Peer")
-    return peer()
+    registry.check_installed("--peer", GROUP, name)
+    return registry.load_class(GROUP, name, Peer)()

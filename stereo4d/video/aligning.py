@@ -15,7 +15,7 @@ from stereo4d.alignment.known import Known
 from stereo4d.alignment.solver import ReweightedLeastSquares, Solver
 from stereo4d.alignment.terms import Term
 from stereo4d.alignment.watching import AlignmentStep
-from stereo4d.errors import PluginError, UsageError
+from stereo4d.errors import UsageError
 from stereo4d.progress import SILENT, Progress
 from stereo4d.types import PairPrediction
 from stereo4d.video.clip import Clip
@@ -54,12 +54,8 @@ def load_solver(name: str) -> Solver:
     """
     if name == DEFAULT_SOLVER:
         return ReweightedLeastSquares()
-    if name not in (known := registry.installed(SOLVERS)):
-        raise UsageError(f"--solver {name!r} is not installed; there are {', '.join([DEFAULT_SOLVER, *known])}")
-    solver = registry.load(SOLVERS, name)
-    if not (isinstance(solver, type) and issubclass(solver, Solver)):
-        raise PluginError(f"entry point {name!r} of {SOLVERS} names {solver!r}, which is not a Solver")
-    return solver()
+    registry.check_installed("--solver", SOLVERS, name, besides=[DEFAULT_SOLVER])
+    return registry.load_class(SOLVERS, name, Solver)()
 
 
 def align_pairs(

@@ -77,10 +77,7 @@ def load_flow(name: str = DEFAULT) -> Flow:
             f"--flow {name!r} is neither installed ({', '.join(known)}) nor a file; give one of these names, or a file "
             "of RAFT weights as torchvision saves them"
         )
-    kind = registry.load(GROUP, _FROM_FILE if from_file else name)
-    if not (isinstance(kind, type) and issubclass(kind, Flow)):
-        raise PluginError(f"entry point {name!r} of {GROUP} names {kind!r}, which is not a Flow")
-    make: Any = kind
+    make: Any = registry.load_class(GROUP, _FROM_FILE if from_file else name, Flow)
     try:
         return make(name) if from_file else make()
     except TypeError as error:

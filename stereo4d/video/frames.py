@@ -170,7 +170,7 @@ def _readers(source: Source) -> list[tuple[str, Reader]]:
     """The installed readers that may open a clip, preferred ones first."""
     known = registry.installed("stereo4d.readers")
     names = [name for name in PREFERENCE if name in known] + [name for name in known if name not in PREFERENCE]
-    readers = [(name, registry.load("stereo4d.readers", name)()) for name in names]
+    readers = [(name, registry.load_class("stereo4d.readers", name, Reader)()) for name in names]
     return [(name, reader) for name, reader in readers if reader.opens(source.paths)]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from stereo4d import registry
-from stereo4d.errors import PluginError, UsageError
+from stereo4d.errors import PluginError
 from stereo4d.geometry.camera import pinhole
 from stereo4d.geometry.pointmap import estimate_focal
 from stereo4d.storage import map_arrays
@@ -41,16 +41,17 @@ class MaskEvidence:
     """(N, 3, 3) where they are known, at the resolution of the clip, rows of NaN where not."""
     predictor: Predictor | None = None
     """What predicted the pairs, where it is at hand."""
+    start: int = 0
+    """The frame of the files that the first of the clip's frames is: the clip may be a window of a longer one."""
     rows: dict[tuple[int, int], tuple[Path, int]] = field(init=False)
-    """Where each directed pair of two frames is stored."""
+    """Where each directed pair of two of these frames is stored."""
 
     def __post_init__(self) -> None:
-        found = {
-            (int(i), int(j)): (path, row)
-            for path in self.paths
-            for row, (i, j) in enumerate(np.asarray(map_arrays(path)["edges"]))
-            if i != j
-        }
+        found = {}
+        for path in self.paths:
+            edges = np.asarray(map_arrays(path)["edges"]) - self.start
+            inside = ((edges >= 0) & (edges < len(self.clip))).all(1) & (edges[:, 0] != edges[:, 1])
+            found |= {(int(edges[row, 0]), int(edges[row, 1])): (path, int(row)) for row in np.flatnonzero(inside)}
         object.__setattr__(self, "rows", found)
 
     @property
@@ -60,7 +61,7 @@ class MaskEvidence:
 
     def has(self, name: str) -> bool:
         """Whether the files hold an array of this name, such as ``dynamics/moving0``."""
-        return any(name in map_arrays(path) for path in self.paths)
+        return any(name in map_arrays(path) for path in {path for path, _ in self.rows.values()})
 
     def read(self, pair: tuple[int, int], name: str) -> np.ndarray:
         """One array of a directed pair, float32."""
@@ -119,12 +120,8 @@ def load_mask_maker(name: str) -> MaskMaker:
         UsageError: there is none.
         PluginError: the entry point names something else.
     """
-    if name not in (known := registry.installed(GROUP)):
-        raise UsageError(f"--mask-by {name!r} is not installed; there are auto, {', '.join(known)}")
-    kind = registry.load(GROUP, name)
-    if not (isinstance(kind, type) and issubclass(kind, MaskMaker)):
-        raise PluginError(f"entry point {name!r} of {GROUP} names {kind!r}, which is not a MaskMaker")
-    return kind()
+    registry.check_installed("--mask-by", GROUP, name, besides=["auto"])
+    return registry.load_class(GROUP, name, MaskMaker)()
 
 
 def checked_masks(masks: np.ndarray, shape: Sequence[int], maker: MaskMaker) -> np.ndarray:

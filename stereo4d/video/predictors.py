@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from stereo4d import registry
-from stereo4d.errors import PluginError
 from stereo4d.network.precision import choose
 from stereo4d.network.weights.names import EMBEDDED, resolve
 from stereo4d.video.network_predictor import NetworkPredictor
@@ -34,10 +33,7 @@ def load_predictor(weights: str, *, device: torch.device | str = "cpu", precisio
     """
     if is_installed(weights):
         choose(precision, torch.device(device))
-        kind = registry.load(GROUP, weights)
-        if not (isinstance(kind, type) and issubclass(kind, Predictor)):
-            raise PluginError(f"entry point {weights!r} of {GROUP} names {kind!r}, which is not a Predictor")
-        return kind()
+        return registry.load_class(GROUP, weights, Predictor)()
     check_is_there(weights)
     return NetworkPredictor(weights, device=torch.device(device), precision=precision)
 
