@@ -20,6 +20,7 @@ Part = TypeVar("Part")
 
 GROUPS = (
     "stereo4d.datasets",
+    "stereo4d.exporters",
     "stereo4d.flow",
     "stereo4d.heads",
     "stereo4d.masks",

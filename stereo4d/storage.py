@@ -69,6 +69,43 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(partial_folder, ignore_errors=True)
 
 
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """A temporary folder to fill, which becomes ``path`` when the block ends well and vanishes when it does not.
+
+    What was in the place of ``path`` goes when the new folder is whole; missing parent folders are made.
+
+    Raises:
+        OutputError: the folder cannot be written (no permission, disk full, ...).
+    """
+    place = Path(path).resolve()
+    partial: Path | None = None
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{place.name}.partial-", dir=place.parent))
+        fresh, old = partial / place.name, partial / ".old"
+        fresh.mkdir()
+        yield fresh
+        for written in fresh.rglob("*"):
+            _flush_to_disk(written)
+        if place.exists():
+            os.replace(place, old)
+        try:
+            os.replace(fresh, place)
+        except OSError:
+            if old.exists():
+                os.replace(old, place)
+            raise
+    except OSError as error:
+        # A file that the block merely reads is not ours to explain.
+        if partial is not None and error.filename is not None and not _lies_in(partial, error.filename):
+            raise
+        raise OutputError(f"cannot write {path}: {why(error)}") from error
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
 def why(error: OSError) -> str:
     """The reason of a failed write in words, with the way out where there is one."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

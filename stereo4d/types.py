@@ -7,7 +7,7 @@ Conventions (docs/conventions.md): OpenCV cameras, x right, y down, z forward; `
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -259,6 +259,25 @@ class Scene:
         from stereo4d.scene_files import load_scene
 
         return load_scene(Path(folder))
+
+    def export(self, formats: Sequence[str], out: str | Path, *, overwrite: bool = False) -> list[Path]:
+        """Hand the scene on to other programs, as files in a folder of their own.
+
+        Args:
+            formats: names of installed exporters, for example ``["monst3r"]``.
+            out: of one format, its folder; of several, the folder that gets one for each, named like it.
+            overwrite: replace exports that are there.
+
+        Returns:
+            The folder of every format.
+
+        Raises:
+            UsageError: there is no such format.
+            OutputError: something is in the place, or it cannot be written; then nothing is.
+        """
+        from stereo4d.exporting import export_scene
+
+        return export_scene(self, formats, Path(out), overwrite=overwrite)
 
     def to_rerun(self, path: str | Path) -> Path:
         """Write a Rerun recording (``.rrd``) of the scene: cloud over time, cameras, RGB, depth, confidence.

@@ -19,6 +19,7 @@ COMMANDS = {
     "reconstruct": ("stereo4d.cli.reconstruct", "a video, or images, into a 4D scene"),
     "align": ("stereo4d.cli.align", "stored pair predictions into a 4D scene"),
     "view": ("stereo4d.cli.view", "look at a scene in Rerun"),
+    "export": ("stereo4d.cli.export", "a scene as files of other programs"),
     "pair": ("stereo4d.cli.pair", "two images into pointmaps"),
     "fit": ("stereo4d.cli.fit", "train a network (LightningCLI)"),
     "validate": ("stereo4d.cli.fit", "validate a network (LightningCLI)"),

@@ -13,6 +13,7 @@ SOURCES = sorted(
 )
 BASE = {
     "errors",
+    "exporting",
     "registry",
     "storage",
     "types",
@@ -51,11 +52,12 @@ BASE_MAY = {
     "storage": {"errors"},
     "progress": set(),
     "motion": {"errors"},
-    "types": {"errors", "scene_files", "scene_motion", "scene_tracks", "viewing"},
+    "types": {"errors", "exporting", "scene_files", "scene_motion", "scene_tracks", "viewing"},
     "scene_motion": {"errors", "scene_tracks", "types"},
     "scene_tracks": {"errors", "types"},
     "scene_files": {"errors", "storage", "types"},
     "viewing": {"errors", "registry", "types"},
+    "exporting": {"errors", "registry", "storage", "types"},
 }
 DOORS = {
     "timm": ("stereo4d/training/",),  # it imports torchvision, seconds that only training can afford
