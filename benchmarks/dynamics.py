@@ -12,7 +12,6 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -23,11 +22,11 @@ from benchmarks.dynamics_scenes import SEEDS, DynamicClip, ExactFlow, NoisyPairs
 from stereo4d.alignment.known import Known
 from stereo4d.evaluation.metrics import absolute_trajectory_error, path_length, relative_pose_error
 from stereo4d.storage import save_arrays
-from stereo4d.video import motion as motion_room
 from stereo4d.video.aligning import align_pairs
 from stereo4d.video.flow import Flow
 from stereo4d.video.flow_cache import FlowCache
 from stereo4d.video.masks import MaskEvidence
+from stereo4d.video.motion import Motion, Search, find_motion
 from stereo4d.video.options import AlignmentOptions
 
 
@@ -46,9 +45,7 @@ def measure(scene: DynamicClip, folder: Path, seed: int) -> dict[str, dict[str, 
     flows: dict[str, Flow] = {"exact": ExactFlow(scene), "dis": Dis()}
     for name, flow in flows.items():
         start = time.perf_counter()
-        with patch.object(motion_room, "load_flow", lambda _, flow=flow: flow):
-            found = motion_room.find_motion([path], scene.clip, Known(), AlignmentOptions(motion="on"))
-        assert found is not None
+        found = find_motion([path], scene.clip, Known(), Search(flow))
         seconds = time.perf_counter() - start
         figures[name] = _cameras(scene, told, found, AlignmentOptions()) | {"iou": iou(found.dynamic, moving)}
         figures[name] |= {"seconds of masks and flow": seconds}
@@ -56,7 +53,7 @@ def measure(scene: DynamicClip, folder: Path, seed: int) -> dict[str, dict[str, 
         figures[name]["iou of min-max"] = iou(MinMax().moving(evidence), moving)
         masks_only = AlignmentOptions(terms=[])
         figures[f"{name}, masks only"] = _cameras(scene, told, found, masks_only)
-    truth_told = replace(found, ignored=moving, flow=None)
+    truth_told = replace(found, dynamic=moving, flow=None)
     figures["true masks only"] = _cameras(scene, told, truth_told, AlignmentOptions(terms=[]))
     return figures
 
@@ -64,9 +61,7 @@ def measure(scene: DynamicClip, folder: Path, seed: int) -> dict[str, dict[str, 
 _ARRAYS = ("pointmap0", "confidence0", "pointmap1", "confidence1")
 
 
-def _cameras(
-    scene: DynamicClip, told: object, motion: motion_room.Motion | None, options: AlignmentOptions
-) -> dict[str, float]:
+def _cameras(scene: DynamicClip, told: object, motion: Motion | None, options: AlignmentOptions) -> dict[str, float]:
     """Errors of the cameras, and seconds."""
     known = Known() if motion is None else motion.known(Known())
     start = time.perf_counter()

@@ -7,6 +7,7 @@ the points of these frames lie and where their cameras stand: one similarity car
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,6 +64,24 @@ def cut_into_windows(num_frames: int, window: int, overlap: int) -> list[Window]
     count = math.ceil((num_frames - overlap) / (window - overlap))
     starts = [round(k * (num_frames - window) / (count - 1)) for k in range(count)]
     return [Window(start, start + window) for start in starts]
+
+
+def frame_shares(windows: Sequence[Window]) -> Tensor:
+    """(K, N) what each window has to say of each frame: it fades towards the ends that it shares."""
+    frames = torch.arange(windows[-1].stop, dtype=torch.float64)
+    rows = []
+    for window in windows:
+        before = frames - window.start + 0.5 if window.start else torch.full_like(frames, torch.inf)
+        after = window.stop - 0.5 - frames if window.stop < len(frames) else torch.full_like(frames, torch.inf)
+        rows.append(torch.minimum(before, after).clamp(min=0, max=len(frames)))
+        rows[-1] = torch.where((frames >= window.start) & (frames < window.stop), rows[-1], 0.0)
+    shares = torch.stack(rows)
+    return shares / shares.sum(0)
+
+
+def homes(windows: Sequence[Window]) -> list[int]:
+    """For each of N frames, the window that has most to say of it."""
+    return frame_shares(windows).argmax(0).tolist()
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from stereo4d.video.choosing import Choice, choose_weights
 from stereo4d.video.clip import Size, common_size
 from stereo4d.video.frames import Listing
 from stereo4d.video.head_maps import query_times_of
+from stereo4d.video.motion import check_motion
 from stereo4d.video.options import Options
 from stereo4d.video.pair_graph import Edge, goes_by_similarity, most_pairs, pair_graph, window_graph
 from stereo4d.video.plan import Plan, make_plan
@@ -166,6 +167,7 @@ def open_job(source: Source, listing: Listing, options: Options) -> Job:
     """
     options.known.check()
     load_solver(options.alignment.solver)
+    check_motion(options.alignment)
     device = resolve_device(options.device)
     # Windows take clips of any length.
     selection = options.selection.without_cap() if options.alignment.window else options.selection

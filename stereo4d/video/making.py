@@ -16,13 +16,16 @@ from stereo4d.types import Scene
 from stereo4d.video.aligning import Aligned
 from stereo4d.video.alignment_report import scale_of
 from stereo4d.video.clip import Clip
-from stereo4d.video.dynamics import dynamic_masks
+from stereo4d.video.dynamics import dynamic_masks, masks_on_disk
 from stereo4d.video.known_files import KnownFiles
 from stereo4d.video.manifest import Provenance, build_manifest
-from stereo4d.video.motion import Motion
+from stereo4d.video.motion_windows import ClipMotion
 from stereo4d.video.scene_maps import with_maps
 from stereo4d.video.workspace import ALIGNMENT_RECORDING, RECORDING, Workspace
 from stereo4d.viewing import load_viewer
+
+MASKS_FILE = "dynamic.u8"
+"""In the hidden folder of an unfinished run."""
 
 
 def make_scene(
@@ -34,7 +37,7 @@ def make_scene(
     warnings: Sequence[str],
     progress: Progress = SILENT,
     *,
-    motion: Motion | None = None,
+    motion: ClipMotion | None = None,
 ) -> Scene:
     """The scene of an alignment, with its recordings and manifest, as stored.
 
@@ -48,7 +51,9 @@ def make_scene(
         progress: told about every file.
         motion: what moves, where that was looked for; else it is what the pairs say.
     """
-    dynamic = dynamic_masks(pairs, clip.rgb.shape[:3]) if motion is None else motion.dynamic.astype(np.uint8)
+    shape = clip.rgb.shape[:3]
+    masks = dynamic_masks(pairs, shape) if motion is None else motion.masks()
+    dynamic = masks_on_disk(masks, workspace.unfinished / MASKS_FILE, shape)
     scene = assemble(clip, dynamic, aligned, provenance.known)
     scene = with_maps(scene, pairs)
     record(scene, aligned, workspace, progress)

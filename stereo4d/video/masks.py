@@ -47,7 +47,7 @@ class MaskEvidence:
     """Where each directed pair of two of these frames is stored."""
 
     def __post_init__(self) -> None:
-        found = {}
+        found: dict[tuple[int, int], tuple[Path, int]] = {}
         for path in self.paths:
             edges = np.asarray(map_arrays(path)["edges"]) - self.start
             inside = ((edges >= 0) & (edges < len(self.clip))).all(1) & (edges[:, 0] != edges[:, 1])

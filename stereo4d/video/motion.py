@@ -1,4 +1,7 @@
-"""What moves in a clip, found before its alignment: masks, flow between still pixels, and what the camera does."""
+"""What moves in a clip, or a window of it, found before the alignment: masks, flow between still pixels, the camera.
+
+``motion_windows`` goes through a whole clip with it, window by window.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +17,6 @@ import torch
 from stereo4d.alignment.cells import cell_side, cell_sum
 from stereo4d.alignment.known import Known, Masks
 from stereo4d.alignment.terms import ClipEvidence, FlowCells, Term, check_terms, load_terms
-from stereo4d.progress import SILENT, Progress
 from stereo4d.types import DYNAMICS
 from stereo4d.video.camera_kind import CameraKind, camera_kind
 from stereo4d.video.clip import Clip
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
     from stereo4d.video.predictor import Predictor
 
 _FINEST_CELLS = 1200
-_MOST_MOVING = 0.8
+MOST_MOVING = 0.8
+"""Share of a frame that may move before all of it is heard."""
 _STILL_SHARE = 0.9
 _LIKE_VIDEO = 0.5
 _LOOKED_AT = 5
@@ -41,92 +44,89 @@ CellFlow = dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class Motion:
-    """What is known of motion before the alignment."""
+    """What is known of motion before the alignment of N frames."""
 
-    clip: Clip
-    """N frames."""
     dynamic: np.ndarray
     """(N, H, W) bool: what moves."""
-    ignored: np.ndarray
-    """(N, H, W) bool: what of it the cameras are not judged by."""
     flow: FlowCells | None
     """Between pixels that stand still."""
     camera: CameraKind
     mask_by: str
     """Which way masks were made."""
 
-    def terms(self, part: Clip, names: Sequence[str], device: torch.device) -> tuple[Term, ...]:
-        """The terms of some of the frames."""
-        frames = np.searchsorted(self.clip.frame_indices, part.frame_indices)
-        flow = None if self.flow is None else _flow_among(self.flow, frames, device)
-        times = torch.from_numpy(np.array(part.times, np.float64)).to(device)
-        size = (int(part.rgb.shape[1]), int(part.rgb.shape[2]))
-        return load_terms(list(names), ClipEvidence(len(part), times, size, flow))
+    def terms(self, clip: Clip, names: Sequence[str], device: torch.device) -> tuple[Term, ...]:
+        """The terms of these frames."""
+        told = None if self.flow is None else self.flow.on(device)
+        times = torch.from_numpy(np.array(clip.times, np.float64)).to(device)
+        size = (int(clip.rgb.shape[1]), int(clip.rgb.shape[2]))
+        return load_terms(list(names), ClipEvidence(len(clip), times, size, told))
+
+    @property
+    def ignored(self) -> np.ndarray:
+        """(N, H, W) bool: what of it the cameras are not judged by."""
+        return self.dynamic & ~covered(self.dynamic)[:, None, None]
 
     def known(self, known: Known) -> Known:
         """What is known, with what moves left out of the judgement of cameras."""
         return replace(known, masks=_joined(known.masks, torch.from_numpy(self.ignored)))
 
-    def section(self) -> dict[str, Any]:
-        """What the manifest says of it."""
-        return {
-            "mask_by": self.mask_by,
-            "moving_share": [round(float(share), 4) for share in self.dynamic.mean((1, 2))],
-            "camera": self.camera.value,
-        }
+
+@dataclass(frozen=True)
+class Search:
+    """How motion is looked for."""
+
+    flow: Flow
+    mask_by: str = "auto"
+    predictor: Predictor | None = None
+    """What predicted the pairs, where it is at hand."""
 
 
 def find_motion(
     paths: Sequence[Path],
     clip: Clip,
     known: Known,
-    options: AlignmentOptions,
+    search: Search,
     *,
-    predictor: Predictor | None = None,
-    progress: Progress = SILENT,
-) -> Motion | None:
-    """Find what moves, if the options and the clip ask for it.
+    start: int = 0,
+    told: Callable[[int, int], None] = lambda count, most: None,
+) -> Motion:
+    """Find what moves in some frames that follow one another.
 
     Args:
-        paths: files of the clip's pairs.
-        clip: N frames.
+        paths: files of pairs; those of other frames are left alone.
+        clip: N >= 2 frames.
         known: what is known of them; intrinsics are used.
-        options: how; ``motion`` is ``auto``, ``on`` or ``off``.
-        predictor: what predicted the pairs, where it is at hand.
-        progress: told about every pair of frames.
-
-    Returns:
-        None where motion is off, or left alone because frames do not follow one another as in a video.
+        search: how.
+        start: the frame of the pairs that the first of the N frames is.
+        told: called with the number of pairs of frames that were looked at so far, and of all of them.
 
     Raises:
-        UsageError: a flow or a way to make masks does not exist, or cannot work here.
+        UsageError: a way to make masks does not exist, or cannot work here.
     """
-    if options.motion == "off" or len(clip) < 2:
-        return None
-    flow = load_flow(options.flow)
-    if options.motion == "auto" and not follows(clip, flow):
-        return None
     given = None
     if known.intrinsics is not None:
         given = np.full((len(clip), 3, 3), np.nan)
         given[known.intrinsics.frames.numpy()] = known.intrinsics.intrinsics.numpy()
-    cache = _Watched(flow, clip.rgb)
-    evidence = MaskEvidence(clip, tuple(paths), cache, given, predictor)
-    said = options.mask_by
+    cache = _Watched(search.flow, clip.rgb)
+    evidence = MaskEvidence(clip, tuple(paths), cache, given, search.predictor, start)
+    couples = evidence.couples
+    cache.told = lambda count: told(count, len(couples))
+    said = search.mask_by
     if said == "auto":
         said = "heads" if evidence.has(f"{DYNAMICS}/moving0") else "ego-flow"
     maker = load_mask_maker(said)
-    with progress.stage("motion", len(evidence.couples), "pair") as stage:
-        cache.told = lambda count: stage.advance(count - stage.done)
-        dynamic = checked_masks(maker.moving(evidence), clip.rgb.shape[:3], maker)
-        for couple in evidence.couples:  # ways that need no flow leave it to the term
-            if couple not in cache.cells:
-                evidence.flow(*couple)
-    ignored = _leaving_something(dynamic)
+    dynamic = checked_masks(maker.moving(evidence), clip.rgb.shape[:3], maker)
+    for couple in couples:  # ways that need no flow leave it to the term
+        if couple not in cache.cells:
+            evidence.flow(*couple)
+    ignored = dynamic & ~covered(dynamic)[:, None, None]
     camera = camera_kind(cache.looks, evidence.intrinsics[0], ignored, cell_side(clip.rgb.shape[1:3], _FINEST_CELLS))
-    if camera is not CameraKind.MOVES:
-        log.warning("%s", camera.words())
-    return Motion(clip, dynamic, ignored, _between_still(cache.cells, ignored), camera, said)
+    return Motion(dynamic, _between_still(cache.cells, ignored), camera, said)
+
+
+def covered(dynamic: np.ndarray) -> np.ndarray:
+    """(N,) bool: frames that move nearly everywhere, (N, H, W). They are judged by all of it: there is nothing else."""
+    return dynamic.mean((1, 2)) > MOST_MOVING
 
 
 def check_motion(options: AlignmentOptions) -> None:
@@ -164,9 +164,9 @@ class _Watched(FlowCache):
 
     def __init__(self, flow: Flow, rgb: np.ndarray) -> None:
         super().__init__(flow, rgb)
+        self.told: Callable[[int], None] = lambda count: None
         self.cells: CellFlow = {}
         """For every pair of frames, lower first: flow both ways (2, h, w, 2) float16, and weights (2, h, w)."""
-        self.told: Callable[[int], None] = lambda count: None
 
     @property
     def looks(self) -> CellFlow:
@@ -216,31 +216,6 @@ def _between_still(cells: CellFlow, ignored: np.ndarray) -> FlowCells | None:
     flow = torch.from_numpy(np.stack([cells[pair][0][way] for _, pair, way in entries])).flatten(1, 2)
     weight = np.stack([cells[pair][1][way] * still[ends[0]] for ends, pair, way in entries])
     return FlowCells(torch.tensor([ends for ends, _, _ in entries]), flow, torch.from_numpy(weight).flatten(1), grid)
-
-
-def _flow_among(flow: FlowCells, frames: np.ndarray, device: torch.device) -> FlowCells | None:
-    """The flow between some frames, (n,) rising, which then count from 0."""
-    place = torch.full((int(flow.pairs.max()) + 1,), -1)
-    inside = torch.from_numpy(frames)
-    inside = inside[inside < len(place)]
-    place[inside] = torch.arange(len(inside))
-    pairs = place[flow.pairs]
-    chosen = (pairs >= 0).all(1)
-    if not bool(chosen.any()):
-        return None
-    told, weight = (values[chosen].float().to(device) for values in (flow.flow, flow.weight))
-    return FlowCells(pairs[chosen].to(device), told, weight, flow.grid)
-
-
-def _leaving_something(dynamic: np.ndarray) -> np.ndarray:
-    """Masks for the cameras: a frame that moves nearly everywhere is judged by all of it, there being nothing else."""
-    full = dynamic.mean((1, 2)) > _MOST_MOVING
-    if full.any():
-        log.warning(
-            "in %d of %d frames more than %.0f %% of the pixels seem to move: their cameras are judged by all pixels",
-            *(int(full.sum()), len(full), 100 * _MOST_MOVING),
-        )
-    return dynamic & ~full[:, None, None]
 
 
 def _joined(given: Masks | None, moving: torch.Tensor) -> Masks | None:

@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from stereo4d.alignment.known import Known
 from stereo4d.progress import SILENT, Progress
 from stereo4d.storage import map_arrays, save_arrays, write_json
-from stereo4d.types import PairPrediction, Scene
-from stereo4d.video.aligning import Aligned, align_pairs
+from stereo4d.types import Scene
 from stereo4d.video.clip import Clip, camera_stands_still, read_clip
 from stereo4d.video.frame_matching import FrameGeometry
 from stereo4d.video.frames import Selection, describe
@@ -24,13 +22,12 @@ from stereo4d.video.known_files import KnownFiles, load_known
 from stereo4d.video.loop_search import keyframes, loop_pairs, thumbnail_similarity
 from stereo4d.video.making import collected_warnings, make_scene
 from stereo4d.video.manifest import provenance_of
-from stereo4d.video.motion import Motion, check_motion, find_motion
 from stereo4d.video.options import AlignmentOptions, Options
 from stereo4d.video.pair_graph import Edge, both_ways
 from stereo4d.video.prediction_files import FRAMES_FILE, ShardWriter, shards, stored_edges
 from stereo4d.video.shot_cuts import cuts_in_words, find_cuts
+from stereo4d.video.solving import Approach, solve_clip
 from stereo4d.video.sources import find_source
-from stereo4d.video.windows import WINDOWS_FOLDER, Folder, align_clip
 from stereo4d.video.windows_plan import plan_windows
 from stereo4d.video.workspace import Workspace, settings_hash
 
@@ -108,16 +105,14 @@ def reconstruct(
 
 def run(job: Job, out: Path, *, overwrite: bool = False, progress: Progress = SILENT) -> Scene:
     """Do a job; see ``reconstruct``."""
-    check_motion(job.options.alignment)
     with collected_warnings() as warnings:
         workspace = Workspace(out, job.settings(), overwrite=overwrite)
         provenance = provenance_of(job)
         clip = prepare_frames(job, workspace, progress)
         known = load_known(job.options.known, FrameGeometry.of(clip))
         predict(job, workspace, clip, known, progress)
-        motion = look_for_motion(job, workspace, clip, known, progress)
-        aligned = align_predictions(job, workspace, clip, known, progress, motion=motion)
         paths = shards(workspace.pairs)
+        aligned, motion = solve_clip(paths, clip, known, approach_of(job), workspace, progress=progress)
         return make_scene(clip, paths, aligned, provenance, workspace, warnings, progress, motion=motion)
 
 
@@ -203,31 +198,7 @@ def known_intrinsics(known: Known, num_frames: int) -> np.ndarray | None:
     return rows
 
 
-def look_for_motion(job: Job, workspace: Workspace, clip: Clip, known: Known, progress: Progress) -> Motion | None:
-    """What moves, where the options and the clip ask for it."""
-    with workspace.stage("motion"):
-        options = job.options.alignment
-        return find_motion(shards(workspace.pairs), clip, known, options, predictor=job.predictor, progress=progress)
-
-
-def align_predictions(
-    job: Job, workspace: Workspace, clip: Clip, known: Known, progress: Progress, *, motion: Motion | None = None
-) -> Aligned:
-    """Bring all pairs into one world, at once or window by window."""
-    known = known if motion is None else motion.known(known)
-
-    def solve(edges: Tensor, told: PairPrediction, part: Clip, known_of_it: Known, progress: Progress) -> Aligned:
-        return align_pairs(
-            *(edges, told, part),
-            known=known_of_it,
-            options=job.options.alignment,
-            seed=job.options.seed,
-            device=job.device,
-            motion=motion,
-            progress=progress,
-        )
-
-    folder = Folder(workspace.unfinished / WINDOWS_FOLDER, settings_hash(job.alignment_settings()))
-    with workspace.stage("alignment"):
-        paths = shards(workspace.pairs)
-        return align_clip(paths, clip, known, job.options.alignment, solve, folder, progress=progress)
+def approach_of(job: Job) -> Approach:
+    """How a job's pairs are brought into one world."""
+    stamp = settings_hash(job.alignment_settings())
+    return Approach(job.options.alignment, job.options.seed, job.device, stamp, job.predictor)

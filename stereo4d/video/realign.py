@@ -7,25 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from stereo4d import __version__
-from stereo4d.alignment.known import Known
 from stereo4d.errors import AlignmentError, GraphError, OutputError, ShapeError
 from stereo4d.network.precision import resolve_device
 from stereo4d.progress import SILENT, Progress
-from stereo4d.types import PairPrediction, Scene
-from stereo4d.video.aligning import Aligned, align_pairs, load_solver, settings_of
-from stereo4d.video.clip import Clip
+from stereo4d.types import Scene
+from stereo4d.video.aligning import load_solver, settings_of
 from stereo4d.video.frame_matching import FrameGeometry
 from stereo4d.video.known_files import load_known
 from stereo4d.video.making import collected_warnings, make_scene
 from stereo4d.video.manifest import Provenance
-from stereo4d.video.motion import check_motion, find_motion
+from stereo4d.video.motion import check_motion
 from stereo4d.video.options import StoredOptions
+from stereo4d.video.solving import Approach, solve_clip
 from stereo4d.video.sources import Source, sha256
 from stereo4d.video.stored_pairs import StoredPairs, open_pairs
-from stereo4d.video.windows import WINDOWS_FOLDER, Folder, align_clip
 from stereo4d.video.workspace import Workspace
 
 
@@ -58,18 +55,6 @@ def align_stored(
     check_motion(options.alignment)
     device = resolve_device(options.device)
 
-    def solve(edges: Tensor, told: PairPrediction, part: Clip, known: Known, progress: Progress) -> Aligned:
-        how, seed = options.alignment, options.seed
-        return align_pairs(
-            *(edges, told, part),
-            known=known,
-            options=how,
-            seed=seed,
-            device=device,
-            motion=motion,
-            progress=progress,
-        )
-
     entries = [str(entry) for entry in ([pairs] if isinstance(pairs, str | Path) else pairs)]
     with collected_warnings() as warnings:
         stored = open_pairs(entries)
@@ -77,19 +62,15 @@ def align_stored(
         known = load_known(options.known, FrameGeometry.of(stored.clip))
         provenance = provenance_of(stored, options, device)
         workspace = Workspace(Path(out), provenance.sections["settings"], overwrite=overwrite)
-        with workspace.stage("motion"):
-            motion = find_motion(stored.paths, stored.clip, known, options.alignment, progress=progress)
-            known = known if motion is None else motion.known(known)
-        with workspace.stage("alignment"):
-            try:
-                aligned = align_clip(
-                    *(stored.paths, stored.clip, known, options.alignment, solve),
-                    Folder(workspace.unfinished / WINDOWS_FOLDER, workspace.settings_hash),
-                    chosen=stored.chosen(options.graph),
-                    progress=progress,
-                )
-            except (AlignmentError, GraphError, ShapeError) as error:
-                raise type(error)(f"{stored.label}: {error}") from error
+        approach = Approach(options.alignment, options.seed, device, workspace.settings_hash)
+        try:
+            aligned, motion = solve_clip(
+                *(stored.paths, stored.clip, known, approach, workspace),
+                chosen=stored.chosen(options.graph),
+                progress=progress,
+            )
+        except (AlignmentError, GraphError, ShapeError) as error:
+            raise type(error)(f"{stored.label}: {error}") from error
         return make_scene(
             *(stored.clip, stored.paths, aligned, provenance, workspace, warnings, progress), motion=motion
         )

@@ -8,12 +8,11 @@ was finished.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,12 +24,9 @@ from stereo4d.progress import SILENT, Progress
 from stereo4d.types import PairPrediction
 from stereo4d.video.aligning import Aligned
 from stereo4d.video.clip import Clip
-from stereo4d.video.options import AlignmentOptions
-from stereo4d.video.prediction_files import join_predictions
 from stereo4d.video.windows_assembly import assemble_windows
 from stereo4d.video.windows_files import SolvedWindow, load_window, save_window
 from stereo4d.video.windows_joining import Joined, join_windows
-from stereo4d.video.windows_plan import plan_windows
 from stereo4d.video.windows_reading import PairReader
 
 WINDOWS_FOLDER = "windows"
@@ -39,8 +35,15 @@ _LARGE_SEAM = 0.1
 
 log = logging.getLogger(__name__)
 
-Solve = Callable[[Tensor, PairPrediction, Clip, Known, Progress], Aligned]
-"""Aligns (E, 2) pairs of a clip, given what is known of it."""
+
+class WindowSolver(Protocol):
+    """What windows are solved by."""
+
+    def solve(self, window: Window, edges: Tensor, told: PairPrediction, progress: Progress) -> Aligned:
+        """Bring some pairs of a window into one world; (E, 2) edges count from the window's first frame."""
+
+    def ignored(self, frames: range) -> Tensor | None:
+        """(m, H, W) bool: which pixels of some frames the cameras are not judged by; None where none are."""
 
 
 @dataclass(frozen=True)
@@ -57,68 +60,32 @@ class Folder:
 
 
 def align_clip(
-    paths: Sequence[Path],
-    clip: Clip,
-    known: Known,
-    options: AlignmentOptions,
-    solve: Solve,
-    folder: Folder,
-    *,
-    chosen: np.ndarray | None = None,
-    progress: Progress = SILENT,
-) -> Aligned:
-    """Bring all pairs of a clip into one world: at once where that fits, else window by window.
-
-    Args:
-        paths: files of pairs.
-        clip: N frames.
-        known: what is known of them.
-        options: how long windows are, and how much they share.
-        solve: aligns some pairs at once.
-        folder: where windows are left.
-        chosen: (E,) bool, which pairs to take; None takes all.
-        progress: told about every step, or every window.
-
-    Raises:
-        GraphError: the pairs of a window do not hang together.
-        UsageError: windows of these sizes cannot be.
-    """
-    reader = PairReader(paths, chosen)
-    windows = plan_windows(options, len(clip), reader.edges, clip.rgb.shape[1:3])
-    if len(windows) == 1:
-        return solve(*join_predictions(paths, extras=False, chosen=chosen), clip, known, progress)
-    return align_in_windows(reader, clip, known, windows, solve, folder, progress)
-
-
-def align_in_windows(
     reader: PairReader,
     clip: Clip,
     known: Known,
     windows: Sequence[Window],
-    solve: Solve,
+    solver: WindowSolver,
     folder: Folder,
     progress: Progress = SILENT,
 ) -> Aligned:
-    """Bring all pairs of a clip into one world, window by window.
+    """Bring all pairs of a clip into one world: at once where there is one window, else window by window.
 
     Args:
         reader: the pairs.
         clip: N frames.
         known: what is known of them.
         windows: which frames are solved together, neighbours sharing frames.
-        solve: aligns the pairs of one window.
-        folder: where they are left.
-        progress: told about every window.
+        solver: aligns the pairs of one window.
+        folder: where windows are left.
+        progress: told about every step, or every window.
 
     Raises:
         GraphError: the pairs of a window do not hang together.
     """
-    solved = solve_windows(reader, clip, known, windows, solve, folder, progress)
-
-    def moving(frames: range) -> Tensor | None:
-        return _masked(known, frames, clip.rgb.shape[1:3])
-
-    joined = join_windows(solved, reader, known, moving)
+    if len(windows) == 1:
+        return solver.solve(windows[0], *reader.read_all(), progress)
+    solved = solve_windows(reader, clip, windows, solver, folder, progress)
+    joined = join_windows(solved, reader, known, solver.ignored)
     _warn(joined, solved, clip)
     return assemble_windows(reader, clip, solved, joined, folder.path)
 
@@ -126,13 +93,12 @@ def align_in_windows(
 def solve_windows(
     reader: PairReader,
     clip: Clip,
-    known: Known,
     windows: Sequence[Window],
-    solve: Solve,
+    solver: WindowSolver,
     folder: Folder,
     progress: Progress = SILENT,
 ) -> list[SolvedWindow]:
-    """Solve all windows that an earlier run has not left; see ``align_in_windows``."""
+    """Solve all windows that an earlier run has not left; see ``align_clip``."""
     for window in windows:
         _check_hangs_together(reader, window, clip)
     solved: list[SolvedWindow] = []
@@ -143,9 +109,7 @@ def solve_windows(
             if found is None:
                 rows = reader.inside(window.start, window.stop)
                 edges, prediction = reader.read(rows)
-                aligned = solve(
-                    edges - window.start, prediction, part_of(clip, window), known_in(known, window), SILENT
-                )
+                aligned = solver.solve(window, edges - window.start, prediction, SILENT)
                 save_window(path, window, rows, aligned.result, folder.stamp)
                 found = load_window(path, window, folder.stamp)
                 assert found is not None
@@ -156,42 +120,6 @@ def solve_windows(
                 stage.note(f"seam {100 * seam.points_error:.2g} % of depth, {seam.rotation_error:.2g} degrees")
             stage.advance()
     return solved
-
-
-def part_of(clip: Clip, window: Window) -> Clip:
-    """The frames of a window as a clip; nothing is copied."""
-    part = slice(window.start, window.stop)
-    names = ("rgb", "times", "frame_indices", "original_sizes", "pixel_maps")
-    return replace(clip, failed=(), **{name: getattr(clip, name)[part] for name in names})
-
-
-def known_in(known: Known, window: Window) -> Known:
-    """What is known of the frames of a window, counted from its first."""
-    inside: dict[str, Any] = {}
-    for entry in fields(known):
-        given = getattr(known, entry.name)
-        if given is None:
-            continue
-        kept = (given.frames >= window.start) & (given.frames < window.stop)
-        if bool(kept.any()):
-            tensors = {f.name: getattr(given, f.name)[kept] for f in fields(given) if _is_tensor(given, f.name)}
-            inside[entry.name] = replace(given, **{**tensors, "frames": given.frames[kept] - window.start})
-    return Known(**inside)
-
-
-def _is_tensor(record: Any, name: str) -> bool:
-    return isinstance(getattr(record, name), Tensor)
-
-
-def _masked(known: Known, frames: range, size: tuple[int, ...]) -> Tensor | None:
-    """(m, H, W) bool: pixels of some frames that the user's masks leave out."""
-    if known.masks is None:
-        return None
-    ignored = torch.zeros(len(frames), *size, dtype=torch.bool)
-    for position, frame in enumerate(known.masks.frames.tolist()):
-        if frame in frames:
-            ignored[frame - frames.start] = known.masks.ignored[position].cpu()
-    return ignored
 
 
 def _check_hangs_together(reader: PairReader, window: Window, clip: Clip) -> None:

@@ -15,7 +15,7 @@ from stereo4d.alignment.known import Known
 from stereo4d.alignment.loops import Loop, PairInTwoWindows, measure_loop
 from stereo4d.alignment.pose_graph import Links, PoseGraphResult, solve_pose_graph
 from stereo4d.alignment.problem import normalise_scale
-from stereo4d.alignment.windows import Seam, Window, find_seam, sample_stride
+from stereo4d.alignment.windows import Seam, find_seam, frame_shares, homes, sample_stride
 from stereo4d.geometry.rigid import invert
 from stereo4d.video.windows_files import SolvedWindow
 from stereo4d.video.windows_reading import PairReader
@@ -109,19 +109,6 @@ def join_windows(solved: Sequence[SolvedWindow], reader: PairReader, known: Know
     return Joined(world, cam2world, intrinsics, shares, tuple(seams), tuple(loops), graph)
 
 
-def frame_shares(windows: Sequence[Window]) -> Tensor:
-    """(K, N) what each window has to say of each frame: it fades towards the ends that it shares."""
-    frames = torch.arange(windows[-1].stop, dtype=torch.float64)
-    rows = []
-    for window in windows:
-        before = frames - window.start + 0.5 if window.start else torch.full_like(frames, torch.inf)
-        after = window.stop - 0.5 - frames if window.stop < len(frames) else torch.full_like(frames, torch.inf)
-        rows.append(torch.minimum(before, after).clamp(min=0, max=len(frames)))
-        rows[-1] = torch.where((frames >= window.start) & (frames < window.stop), rows[-1], 0.0)
-    shares = torch.stack(rows)
-    return shares / shares.sum(0)
-
-
 def find_loops(solved: Sequence[SolvedWindow], reader: PairReader, moving: Moving) -> list[LoopLink]:
     """What the pairs that lie in no window say of how the windows lie to one another."""
     windows = [one.window for one in solved]
@@ -132,7 +119,7 @@ def find_loops(solved: Sequence[SolvedWindow], reader: PairReader, moving: Movin
     for row in np.flatnonzero(outside).tolist():
         low, high = sorted(reader.edges[row].tolist())
         rows.setdefault((low, high), []).append(row)
-    home = frame_shares(windows).argmax(0).tolist()
+    home = homes(windows)
     by_windows: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for frames in rows:
         by_windows.setdefault((home[frames[0]], home[frames[1]]), []).append(frames)

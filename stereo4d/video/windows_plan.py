@@ -1,12 +1,17 @@
-"""Whether a clip is solved at once or in windows, and in which."""
+"""Whether a clip is solved at once or in windows, in which, and what of the clip is of a window."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
+from torch import Tensor
 
+from stereo4d.alignment.known import Known
 from stereo4d.alignment.windows import Window, cut_into_windows
+from stereo4d.video.clip import Clip
 from stereo4d.video.options import AlignmentOptions
 from stereo4d.video.pair_graph import Edge
 
@@ -52,6 +57,31 @@ def default_overlap(window: int, edges: Sequence[Edge] | np.ndarray) -> int:
     """A quarter of the window, or as far as most pairs reach if that is more; half of the window at most."""
     reach = np.abs(np.subtract(*np.asarray(edges).T)) if len(edges) else np.zeros(1)
     return max(2, min(window // 2, max(window // 4, int(np.quantile(reach, 0.9)))))
+
+
+def part_of(clip: Clip, window: Window) -> Clip:
+    """The frames of a window as a clip; nothing is copied."""
+    part = slice(window.start, window.stop)
+    names = ("rgb", "times", "frame_indices", "original_sizes", "pixel_maps")
+    return replace(clip, failed=(), **{name: getattr(clip, name)[part] for name in names})
+
+
+def known_in(known: Known, window: Window) -> Known:
+    """What is known of the frames of a window, counted from its first."""
+    inside: dict[str, Any] = {}
+    for entry in fields(known):
+        given = getattr(known, entry.name)
+        if given is None:
+            continue
+        kept = (given.frames >= window.start) & (given.frames < window.stop)
+        if bool(kept.any()):
+            tensors = {f.name: getattr(given, f.name)[kept] for f in fields(given) if _is_tensor(given, f.name)}
+            inside[entry.name] = replace(given, **{**tensors, "frames": given.frames[kept] - window.start})
+    return Known(**inside)
+
+
+def _is_tensor(record: Any, name: str) -> bool:
+    return isinstance(getattr(record, name), Tensor)
 
 
 def _falls_apart(edges: Sequence[Edge] | np.ndarray, num_frames: int) -> bool:

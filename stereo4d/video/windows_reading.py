@@ -12,7 +12,7 @@ from torch import Tensor
 from stereo4d.errors import SceneError
 from stereo4d.storage import map_arrays
 from stereo4d.types import PairPrediction
-from stereo4d.video.prediction_files import PREDICTED
+from stereo4d.video.prediction_files import PREDICTED, join_predictions
 
 
 class PairReader:
@@ -28,7 +28,7 @@ class PairReader:
         Raises:
             SceneError: there is no pair.
         """
-        self._paths = list(paths)
+        self._paths, self._chosen = list(paths), chosen
         counts = [map_arrays(path)["edges"] for path in self._paths]
         edges = np.concatenate([np.array(table) for table in counts]) if counts else np.zeros((0, 2), np.int64)
         places = [(file, row) for file, table in enumerate(counts) for row in range(len(table))]
@@ -63,6 +63,10 @@ class PairReader:
         points0, sure0, points1, sure1 = (torch.from_numpy(found[name]) for name in PREDICTED)
         told = PairPrediction(points0, sure0, points1, sure1)
         return torch.from_numpy(self.edges[rows].astype(np.int64)), told
+
+    def read_all(self) -> tuple[Tensor, PairPrediction]:
+        """All pairs, as ``read`` gives some; those of a single file stay mapped where none is left out."""
+        return join_predictions(self._paths, extras=False, chosen=self._chosen)
 
     def inside(self, start: int, stop: int) -> np.ndarray:
         """(K,) rows of the pairs whose frames both lie in ``start`` ... ``stop - 1``."""

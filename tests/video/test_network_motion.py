@@ -16,7 +16,7 @@ from stereo4d.data.transforms import prepare_image
 from stereo4d.network.config import HeadChoice
 from stereo4d.network.weights import empty_network, load_model, save_model
 from stereo4d.storage import map_arrays
-from stereo4d.video import network_predictor, pipeline
+from stereo4d.video import network_predictor, solving
 from stereo4d.video.network_cost import count_gflop, network_cost, suitable_batch
 from stereo4d.video.network_predictor import NetworkPredictor
 from stereo4d.video.plan import make_plan
@@ -49,7 +49,7 @@ def interrupt(*arguments, **keywords):
 def test_a_clip_is_asked_for_motion_and_an_interrupted_run_keeps_what_it_was_told(weights, clip, tmp_path, monkeypatch):
     settings = {"weights": weights, "graph": "swin-1-noncyclic", "query_times": [0.25]}
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "align_pairs", interrupt)
+        patch.setattr(solving, "align_pairs", interrupt)
         with pytest.raises(KeyboardInterrupt):
             reconstruct(clip, tmp_path / "out", **settings)
     monkeypatch.setattr(network_predictor, "load_model", interrupt)  # must not be needed again

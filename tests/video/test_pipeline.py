@@ -10,7 +10,7 @@ from stereo4d import AlignmentOptions, KnownFiles, Scene, reconstruct
 from stereo4d.errors import GraphError, InputError, OutputError
 from stereo4d.scene_files import MANIFEST_FILE
 from stereo4d.storage import map_arrays
-from stereo4d.video import network_predictor, pipeline
+from stereo4d.video import network_predictor, pipeline, solving
 from stereo4d.video.workspace import UNFINISHED
 from tests.clips import picture, write_clip
 from tests.tiny_weights import write_tiny_weights
@@ -107,7 +107,7 @@ def test_an_interrupted_run_leaves_no_scene_and_uses_its_predictions_when_run_ag
     out = tmp_path / "out"
     settings = {"weights": weights, "stride": 2, "graph": "swin-2-noncyclic"}
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "align_pairs", interrupt)
+        patch.setattr(solving, "align_pairs", interrupt)
         with pytest.raises(KeyboardInterrupt):
             reconstruct(clip, out, **settings)
     assert [entry.name for entry in out.iterdir()] == [UNFINISHED]
@@ -157,7 +157,7 @@ def test_a_finished_scene_is_not_overwritten_unasked(finished, clip, weights):
 def test_an_interrupted_run_may_be_aligned_otherwise_and_keeps_its_predictions(clip, weights, tmp_path, monkeypatch):
     settings = {"weights": weights, "stride": 2, "graph": "swin-1-noncyclic"}
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "align_pairs", interrupt)
+        patch.setattr(solving, "align_pairs", interrupt)
         with pytest.raises(KeyboardInterrupt):
             reconstruct(clip, tmp_path / "out", **settings)
     np.save(tmp_path / "poses.npy", np.tile(np.eye(4), (4, 1, 1)) + np.arange(4)[:, None, None] * SIDEWAYS)

@@ -10,7 +10,7 @@ from stereo4d import KnownFiles, Scene, reconstruct
 from stereo4d.cli.main import main
 from stereo4d.errors import CheckpointError, PluginError, UsageError
 from stereo4d.storage import map_arrays
-from stereo4d.video import pipeline
+from stereo4d.video import pipeline, solving
 from stereo4d.video.predictors import is_installed, load_predictor
 from stereo4d.video.workspace import UNFINISHED
 from tests import strange_predictor
@@ -98,7 +98,7 @@ def test_known_intrinsics_reach_the_predictor_at_network_size(clip, tmp_path):
 def test_an_interrupted_run_goes_on_and_still_says_what_was_remarked(clip, tmp_path, monkeypatch):
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "align_pairs", interrupt)
+        patch.setattr(solving, "align_pairs", interrupt)
         with pytest.raises(KeyboardInterrupt):
             reconstruct(clip, out, weights="wall")
     assert [entry.name for entry in out.iterdir()] == [UNFINISHED]
@@ -136,7 +136,7 @@ def test_only_what_a_predictor_goes_by_makes_stored_pairs_stale(weights, reused,
         weights = str(write_tiny_weights(tmp_path / "tiny"))
     settings = {"weights": weights, "max_frames": 2}
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "align_pairs", interrupt)
+        patch.setattr(solving, "align_pairs", interrupt)
         with pytest.raises(KeyboardInterrupt):
             reconstruct(clip, tmp_path / "out", **settings)
     scene = reconstruct(clip, tmp_path / "out", **settings, seed=1)

@@ -10,7 +10,7 @@ from stereo4d import AlignmentOptions, KnownFiles, Scene
 from stereo4d.errors import GraphError, UsageError
 from stereo4d.evaluation.metrics import absolute_trajectory_error, path_length
 from stereo4d.storage import save_arrays
-from stereo4d.video import realign
+from stereo4d.video import solving
 from stereo4d.video.options import StoredOptions
 from stereo4d.video.prediction_files import PREDICTED
 from stereo4d.video.realign import align_stored
@@ -96,7 +96,7 @@ def test_a_window_longer_than_the_clip_is_one_solve(pairs, both, tmp_path):
 
 
 def test_a_killed_run_goes_on_after_the_last_finished_window(pairs, both, tmp_path, monkeypatch):
-    solve, calls = realign.align_pairs, []
+    solve, calls = solving.align_pairs, []
 
     def two_and_no_more(*given, **named):
         if len(calls) == 2:
@@ -105,12 +105,12 @@ def test_a_killed_run_goes_on_after_the_last_finished_window(pairs, both, tmp_pa
         return solve(*given, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(realign, "align_pairs", two_and_no_more)
+        patch.setattr(solving, "align_pairs", two_and_no_more)
         with pytest.raises(KeyboardInterrupt):
             align_stored(pairs[0], tmp_path / "out", options=windowed(8, 3))
     assert len(list((tmp_path / "out" / ".unfinished" / "windows").glob("*.safetensors"))) == 2
     left = []
-    monkeypatch.setattr(realign, "align_pairs", lambda *given, **named: left.append(1) or solve(*given, **named))
+    monkeypatch.setattr(solving, "align_pairs", lambda *given, **named: left.append(1) or solve(*given, **named))
     scene = align_stored(pairs[0], tmp_path / "out", options=windowed(8, 3))
     assert len(left) == 2
     assert (scene.cam2world == both[1].cam2world).all()

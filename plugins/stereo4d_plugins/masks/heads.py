@@ -25,7 +25,7 @@ class Heads(MaskMaker):
         """See ``MaskMaker.moving``."""
         shape = evidence.clip.rgb.shape[:3]
         if evidence.has(f"{DYNAMICS}/moving0"):
-            return dynamic_masks(evidence.paths, (shape[0], shape[1], shape[2])).astype(bool)
+            return np.stack(list(dynamic_masks(evidence.paths, (shape[0], shape[1], shape[2]), evidence.start)))
         if not evidence.has(f"{MOTION}/displacement0"):
             raise UsageError(
                 "--mask-by heads: these pairs say nothing of motion; take weights with a motion head, or ego-flow"
