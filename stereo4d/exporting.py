@@ -38,14 +38,18 @@ class Exporter(ABC):
         """
 
 
-def load_exporter(name: str) -> Exporter:
+def load_exporter(name: str, *, option: str = "--format") -> Exporter:
     """The exporter of that name.
+
+    Args:
+        name: of an entry point.
+        option: as which it was typed.
 
     Raises:
         UsageError: there is none.
         PluginError: what the entry point names is not an exporter.
     """
-    registry.check_installed("--format", GROUP, name)
+    registry.check_installed(option, GROUP, name)
     return registry.load_class(GROUP, name, Exporter)()
 
 

@@ -26,6 +26,7 @@ def reconstruct(
     *,
     out: str,
     options: Options,
+    layout: str | None = None,
     dry_run: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -37,18 +38,24 @@ def reconstruct(
         inputs: videos, folders or patterns, one scene each; several image files together are one clip.
         out: scene folder; with several inputs, the folder that gets one scene folder for each.
         options: what to work with, and how.
+        layout: also write the scene as other programs lay it out, into a folder of that name in the scene folder:
+            monst3r, or another format of stereo4d export.
         dry_run: say what it would take, and do nothing.
         overwrite: replace a finished scene.
         quiet: show no progress and print nothing.
         json: print one JSON object instead of lines.
     """
     from stereo4d.cli.common import DONE, FAILED, PARTIAL, failure, print_error, print_json
+    from stereo4d.cli.layout import check_layout
     from stereo4d.progress import Progress
     from stereo4d.video.sources import group_inputs
 
     groups = group_inputs(inputs)
     folders = _folders(groups, Path(out))
-    one = _plan if dry_run else partial(_scene, overwrite=overwrite, progress=Progress(quiet=quiet or json))
+    for folder in folders:
+        check_layout(layout, folder, overwrite=overwrite)
+    progress = Progress(quiet=quiet or json)
+    one = _plan if dry_run else partial(_scene, layout=layout, overwrite=overwrite, progress=progress)
     reports: list[dict[str, Any]] = []
     failures: list[str] = []
     for entries, folder in zip(groups, folders, strict=True):
@@ -99,10 +106,19 @@ def _plan(entries: Sequence[str], folder: Path, options: Options) -> Report:
     return {"input": job.source.label, **plan.as_dict()}, [f"input    {job.source.label}", *plan.lines()]
 
 
-def _scene(entries: Sequence[str], folder: Path, options: Options, *, overwrite: bool, progress: Progress) -> Report:
+def _scene(
+    entries: Sequence[str],
+    folder: Path,
+    options: Options,
+    *,
+    layout: str | None,
+    overwrite: bool,
+    progress: Progress,
+) -> Report:
     """Reconstruct one clip."""
     source, listing = _look_at(entries)
 
+    from stereo4d.cli.layout import write_layout
     from stereo4d.cli.scene_report import scene_lines, scene_report
     from stereo4d.video.job import open_job
     from stereo4d.video.pipeline import run
@@ -116,10 +132,11 @@ def _scene(entries: Sequence[str], folder: Path, options: Options, *, overwrite:
     except KeyboardInterrupt as stop:
         going_on = f"{source.label}: interrupted; {folder} is unfinished, and the same command goes on from there"
         raise KeyboardInterrupt(going_on) from stop
+    laid_out = write_layout(scene, layout, folder, overwrite=overwrite)
     errors = _errors(scene, source)
-    report = {**scene_report(scene, folder), "errors": None if errors is None else errors.as_dict()}
+    report = {**scene_report(scene, folder, laid_out), "errors": None if errors is None else errors.as_dict()}
     more = [] if errors is None else [f"against the exact truth: {line}" for line in errors.lines()]
-    return report, scene_lines(scene, folder, more=more)
+    return report, scene_lines(scene, folder, laid_out, more=more)
 
 
 def _look_at(entries: Sequence[str]) -> tuple[Source, Listing]:

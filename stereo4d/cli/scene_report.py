@@ -10,12 +10,13 @@ if TYPE_CHECKING:
     from stereo4d.types import Scene
 
 
-def scene_report(scene: Scene, folder: Path) -> dict[str, Any]:
+def scene_report(scene: Scene, folder: Path, laid_out: Path | None = None) -> dict[str, Any]:
     """What came out, and what it took, as plain values.
 
     Args:
         scene: as stored.
         folder: where.
+        laid_out: where it lies in the files of another program, too.
     """
     from stereo4d.video.workspace import ALIGNMENT_RECORDING, RECORDING
 
@@ -25,6 +26,7 @@ def scene_report(scene: Scene, folder: Path) -> dict[str, Any]:
         "scene": str(folder),
         "recording": str(folder / RECORDING),
         "alignment_recording": str(alignment) if alignment.exists() else None,
+        "layout": None if laid_out is None else str(laid_out),
         "frames": len(scene),
         "weights": said["weights"],
         "pairs": said["pairs"]["count"],
@@ -36,12 +38,13 @@ def scene_report(scene: Scene, folder: Path) -> dict[str, Any]:
     }
 
 
-def scene_lines(scene: Scene, folder: Path, *, more: Sequence[str] = ()) -> list[str]:
+def scene_lines(scene: Scene, folder: Path, laid_out: Path | None = None, *, more: Sequence[str] = ()) -> list[str]:
     """The same in words.
 
     Args:
         scene: as stored.
         folder: where.
+        laid_out: where it lies in the files of another program, too.
         more: lines to put before those that say where things lie.
     """
     from stereo4d.video.alignment_report import alignment_lines
@@ -62,6 +65,7 @@ def scene_lines(scene: Scene, folder: Path, *, more: Sequence[str] = ()) -> list
         *more,
         f"scene      {folder}",
         f"recording  {report['recording']} (stereo4d view {folder}{shown})",
+        *([] if laid_out is None else [f"layout     {laid_out}"]),
     ]
 
 
