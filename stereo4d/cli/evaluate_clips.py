@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,32 +13,52 @@ if TYPE_CHECKING:
 
     from stereo4d.evaluation.clip_runs import Ours, SyntheticClip
 
-
-def synthetic_clips(count: int, frames: int, width: int, height: int) -> Iterator[SyntheticClip]:
-    """So many static clips and as many dynamic ones of the same worlds, in turn."""
-    from stereo4d.evaluation.clip_runs import SyntheticClip
-
-    for number in range(count):
-        for kind in ("static", "dynamic"):
-            yield SyntheticClip(kind, number, frames, width, height)
+CLIPS = 8
+"""Of each kind, unless the user says otherwise."""
 
 
-def evaluate_clips(
-    ours: Ours,
-    peer: str | None,
-    clips: list[SyntheticClip],
-    *,
-    out: Path | None,
-    quiet: bool,
-    json: bool,
-) -> int:
+@dataclass(frozen=True)
+class ClipOptions:
+    """Which whole clips shall be measured."""
+
+    clips: int | None = None
+    """Whole clips instead of pairs, so many static and so many dynamic ones; 8 where only clips make sense."""
+    frames: int = 24
+    """Frames of a clip."""
+    width: int = 512
+    """Width of synthetic clips in pixels, even."""
+    height: int = 288
+    """Height of synthetic clips in pixels, even."""
+    out: Path | None = None
+    """Folder that keeps synthetic clips and what was measured on them; what is there is not measured again."""
+
+    def check(self) -> None:
+        """Refuse to measure nothing.
+
+        Raises:
+            UsageError: no clips, or clips without frames.
+        """
+        from stereo4d.errors import UsageError
+
+        if self.frames < 1 or (self.clips is not None and self.clips < 1):
+            raise UsageError(f"--frames {self.frames} --clips {self.clips}: at least one of each is needed")
+
+    def synthetic(self) -> Iterator[SyntheticClip]:
+        """So many static clips and as many dynamic ones of the same worlds, in turn."""
+        from stereo4d.evaluation.clip_runs import SyntheticClip
+
+        for number in range(self.clips or CLIPS):
+            for kind in ("static", "dynamic"):
+                yield SyntheticClip(kind, number, self.frames, self.width, self.height)
+
+
+def evaluate_clips(ours: Ours, peer: str | None, asked: ClipOptions, *, quiet: bool, json: bool) -> int:
     """Reconstruct synthetic clips and print a table of errors, a line for every clip as it is done.
 
     Args:
         ours: how we reconstruct them.
         peer: who else does; None for nobody.
-        clips: at least one.
-        out: folder of measurements; what is there is not measured again. None keeps nothing.
+        asked: which clips, and the folder that keeps measurements; None keeps nothing.
         quiet: show no progress and no lines on the way.
         json: print one JSON object instead of a table.
     """
@@ -52,18 +73,17 @@ def evaluate_clips(
         load_peer(name)  # a wrong name is better found before the work
     records = []
     with ExitStack() as stack:
-        folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stereo4d-evaluate-")))
+        folder = asked.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stereo4d-evaluate-")))
         folder.mkdir(parents=True, exist_ok=True)
-        for clip in clips:
+        for clip in asked.synthetic():
             records.append(measure_clip(clip, ours, peers, folder, progress=Progress(quiet=quiet or json)))
             if not json and not quiet:
                 print(one_line(records[-1]), flush=True)
     if json:
         print_json(as_dict(records))
         return 0
-    first = clips[0]
     print(
-        f"\n{len(clips)} held-out synthetic clips of {first.frames} frames, {first.width}x{first.height}, "
+        f"\n{len(records)} held-out synthetic clips of {asked.frames} frames, {asked.width}x{asked.height}, "
         f"weights {ours.weights}\n\n{table(records)}"
     )
     return 0

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stereo4d.data.synthetic.worlds import Worlds
+    from stereo4d.evaluation.clip_runs import Ours
     from stereo4d.evaluation.pair_columns import PairSource
 
+PAIRS = 1024
+"""Of each column, unless the user says otherwise."""
 BATCH = 16
 TRAINED = ("indoor", "corridor", "tabletop", "park")
 """Kinds of the rich world that the shipped recipes train on; the others are held out."""
@@ -17,27 +20,40 @@ HELD_OUT = ("street", "figures")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Which pairs shall be measured, and how that is told."""
+class PairOptions:
+    """Which pairs shall be measured."""
 
-    pairs: int
-    kinds: list[str] | None
-    held_out: list[str] | None
-    world: str | None
-    plot: Path | None
-    quiet: bool
-    json: bool
+    pairs: int | None = None
+    """How many pairs of each column, by default 1024; rounded up to batches of 16."""
+    kinds: list[str] | None = None
+    """Kinds of the rich world that the weights were trained on, a column of the table; none leaves it out."""
+    held_out: list[str] | None = None
+    """Kinds that they were not trained on, another column."""
+    world: str | None = None
+    """Another world instead of all these: the class path of a Worlds, or a YAML file with class_path and init_args."""
+    plot: Path | None = None
+    """Picture to draw error against confidence into."""
+
+    @property
+    def names_worlds(self) -> bool:
+        """Whether it says of which worlds pairs shall be."""
+        return any(option is not None for option in (self.kinds, self.held_out, self.world))
+
+    @property
+    def given(self) -> bool:
+        """Whether anything is asked for that only pairs have."""
+        return self.names_worlds or self.pairs is not None or self.plot is not None
 
 
-def evaluate_pairs(benchmark: str, asked: Asked, weights: str, device: str, precision: str) -> int:
+def evaluate_pairs(benchmark: str, asked: PairOptions, ours: Ours, *, quiet: bool, json: bool) -> int:
     """Print a table of errors on pairs beside what guesses would score; every pair is by itself, as two images are.
 
     Args:
         benchmark: "synthetic" or "mujoco".
         asked: which pairs.
-        weights: a name, file or folder.
-        device: auto, cpu, cuda or cuda:N.
-        precision: auto, exact, bf16 or fast.
+        ours: how they are predicted.
+        quiet: show no progress.
+        json: print one JSON object instead of a table.
     """
     from stereo4d.cli.common import print_json
     from stereo4d.errors import UsageError
@@ -47,18 +63,19 @@ def evaluate_pairs(benchmark: str, asked: Asked, weights: str, device: str, prec
     from stereo4d.progress import Progress
     from stereo4d.video.predictors import load_predictor
 
-    if asked.pairs < 1:
-        raise UsageError(f"--pairs {asked.pairs}: at least one pair is needed")
+    pairs = PAIRS if asked.pairs is None else asked.pairs
+    if pairs < 1:
+        raise UsageError(f"--pairs {pairs}: at least one pair is needed")
     if asked.plot is not None:
         check_plot()
-    predictor = load_predictor(weights, device=resolve_device(device), precision=precision)
+    predictor = load_predictor(ours.weights, device=resolve_device(ours.device), precision=ours.precision)
     size, patch = predictor.traits.size, predictor.traits.patch_size
     # The network's own resolution, in the aspect ratio 3:2 that most of its training pairs have.
     height = round(size * 2 / 3 / patch) * patch
     times = MOTION_TIMES if predictor.traits.takes_times else ()
     sources = _mujoco(height, size, times) if benchmark == "mujoco" else _synthetic(_worlds(asked), height, size, times)
-    progress = Progress(quiet=asked.quiet or asked.json)
-    count = -(-asked.pairs // BATCH)
+    progress = Progress(quiet=quiet or json)
+    count = -(-pairs // BATCH)
     columns = [
         measure_column(predictor, name, source, count, times=times, progress=progress)
         for name, source in sources.items()
@@ -66,19 +83,19 @@ def evaluate_pairs(benchmark: str, asked: Asked, weights: str, device: str, prec
     found = {column.name: column.calibration for column in columns}
     if asked.plot is not None:
         draw_calibration(asked.plot, found)
-    if asked.json:
+    if json:
         # the first column's figures stand at the top as well, where they always stood
         every = {column.name: column.as_dict() for column in columns}
         print_json({**columns[0].as_dict()["figures"], "columns": every})
     else:
         what = "MuJoCo" if benchmark == "mujoco" else "synthetic"
         each = " of each column" if len(columns) > 1 else ""
-        print(f"{count * BATCH} held-out {what} pairs{each} of {size}x{height}, weights {weights}\n")
+        print(f"{count * BATCH} held-out {what} pairs{each} of {size}x{height}, weights {ours.weights}\n")
         print(column_table(columns))
     return 0
 
 
-def _worlds(asked: Asked) -> dict[str, Worlds]:
+def _worlds(asked: PairOptions) -> dict[str, Worlds]:
     """The worlds of each column."""
     from stereo4d.data.synthetic.rich import RichWorlds
     from stereo4d.data.synthetic.world import WorldConfig

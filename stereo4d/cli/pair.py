@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+
+    from stereo4d.types import PairPrediction, View
 
 
 def pair(
@@ -43,12 +51,8 @@ def pair(
             'motion_confidence0' and 'motion_confidence1' (T, H, W), and 'times' (T,); for weights with a motion head.
         quiet: print nothing.
     """
-    import numpy as np
-
     from stereo4d.data.transforms import open_image, prepare_image
-    from stereo4d.downstream.matching import DESCRIPTORS, fast_reciprocal_matches, match_pair
     from stereo4d.network.precision import resolve_device
-    from stereo4d.storage import atomic_file
     from stereo4d.video.head_maps import asked_of_pair, motion_of_pair
     from stereo4d.video.predictors import load_predictor
 
@@ -57,19 +61,44 @@ def pair(
     side = predictor.traits.size if size is None else size
     view0, view1 = (prepare_image(picture, side, patch_size=predictor.traits.patch_size) for picture in pictures)
     prediction = predictor.predict_images(view0.image[None], view1.image[None], seed=seed, **asked_of_pair(time))
-    names = ("pointmap0", "pointmap1", "confidence0", "confidence1")
-    arrays = {name: getattr(prediction, name)[0].numpy() for name in names}
-    arrays |= {name: value[0].numpy() for name, value in prediction.extras.get(DESCRIPTORS, {}).items()}
+    arrays = _maps_of(prediction)
     if time:
         arrays |= motion_of_pair(prediction, time)
     if matches:
-        found = match_pair(prediction, descriptor_matcher=fast_reciprocal_matches)
-        found = found.to_original(view0.to_original, view1.to_original)
-        arrays |= {"matches": np.concatenate([found.pixels0, found.pixels1], axis=1), "match_scores": found.score}
-    with atomic_file(Path(out)) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
+        arrays |= _matches_of(prediction, view0, view1)
+    _write(Path(out), arrays)
     if not quiet:
-        shapes = " and ".join("x".join(map(str, arrays[name].shape[:2])) for name in names[:2])
+        shapes = " and ".join("x".join(map(str, arrays[name].shape[:2])) for name in ("pointmap0", "pointmap1"))
         print(f"{out}: pointmaps of {shapes} pixels (height x width), in the camera of {image0}, scale unknown")
         if matches:
-            print(f"{len(found)} matches")
+            print(f"{len(arrays['matches'])} matches")
+
+
+def _maps_of(prediction: PairPrediction) -> dict[str, np.ndarray]:
+    """Pointmaps and confidence of a single pair, and descriptors where there are any, each without the batch axis."""
+    from stereo4d.downstream.matching import DESCRIPTORS
+
+    names = ("pointmap0", "pointmap1", "confidence0", "confidence1")
+    maps = {name: getattr(prediction, name) for name in names} | dict(prediction.extras.get(DESCRIPTORS, {}))
+    return {name: value[0].numpy() for name, value in maps.items()}
+
+
+def _matches_of(prediction: PairPrediction, view0: View, view1: View) -> dict[str, np.ndarray]:
+    """``matches`` (M, 4) in pixels of the images as they were given, and ``match_scores`` (M,)."""
+    import numpy as np
+
+    from stereo4d.downstream.matching import fast_reciprocal_matches, match_pair
+
+    found = match_pair(prediction, descriptor_matcher=fast_reciprocal_matches)
+    found = found.to_original(view0.to_original, view1.to_original)
+    return {"matches": np.concatenate([found.pixels0, found.pixels1], axis=1), "match_scores": found.score}
+
+
+def _write(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Store arrays as .npz, whole or not at all."""
+    import numpy as np
+
+    from stereo4d.storage import atomic_file
+
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
