@@ -97,6 +97,7 @@ class PairPrediction:
         """The same prediction as float32 tensors in main memory."""
 
         def plain(value: Tensor) -> Tensor:
+            """As float32 in main memory."""
             return value.float().cpu()
 
         return PairPrediction(

@@ -155,6 +155,7 @@ class MotionRegression(_OfMotion):
         maps, motion = prediction.extras[self.name], _known_motion(truth)
 
         def distance(view: int) -> Tensor:
+            """(B, Q, H, W): how far the points of a view, moved, end from where they should."""
             after = (points[view][:, None] + maps[f"displacement{view}"]) / scale
             return (after - (true_points[view][:, None] + motion[view]) / true_scale).norm(dim=-1)
 

@@ -118,7 +118,10 @@ def conditioning_of(name: str) -> type[Conditioning]:
 
 
 class _NoNumbers(nn.Module):
+    """Says nothing about times."""
+
     def forward(self, embedding: Tensor) -> Tensor:
+        """(..., C) to (..., 0)."""
         return embedding[..., :0]
 
 

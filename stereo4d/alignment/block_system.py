@@ -94,6 +94,7 @@ def frame_ranks(edges: np.ndarray, num_frames: int) -> np.ndarray:
     ranks[reverse_cuthill_mckee((graph + graph.T).tocsr(), symmetric_mode=True)] = natural
 
     def span(rank: np.ndarray) -> int:
+        """How many places apart the frames of an edge lie at most."""
         return int(np.abs(rank[edges[:, 0]] - rank[edges[:, 1]]).max())
 
     return natural if span(natural) <= span(ranks) else ranks

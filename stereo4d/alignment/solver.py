@@ -104,6 +104,7 @@ class ReweightedLeastSquares(Solver):
             grid = CellGrid(problem, anchors, structure, coarsened(cells, level.cells), cameras, self.relative)
 
             def report(step: int, here: GridState, before: int = before, grid: CellGrid = grid) -> None:
+                """Tell whoever listens about a step of this level."""
                 if progress is not None and step:
                     progress(before + step, most, here.loss)
                 if watch is not None:

@@ -180,6 +180,7 @@ def _side_by_side(parts: list[Further]) -> Further:
     corner = torch.stack([part.matrix[:own, :own] for part in parts]).sum(0)
 
     def shared(name: str) -> Tensor:
+        """One column of all parts: the shared entries summed, then each part's own."""
         values = [getattr(part, name) for part in parts]
         return torch.cat([torch.stack([value[:own] for value in values]).sum(0), *(value[own:] for value in values)])
 

@@ -58,6 +58,7 @@ class FlowCells:
         side = sides[0]
 
         def total(values: Tensor) -> Tensor:
+            """(K, P', c) sums over the squares that each larger square is made of."""
             image = values.unflatten(1, self.grid)[:, : grid[0] * side, : grid[1] * side]
             return image.unflatten(2, (grid[1], side)).unflatten(1, (grid[0], side)).sum((2, 4)).flatten(1, 2)
 

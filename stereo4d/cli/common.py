@@ -184,6 +184,7 @@ def usage_reason(error: Exception, command: Command) -> str:
     arguments = {argument.name: argument for argument in arguments_of(command)}
 
     def typed(name: str) -> str:
+        """A parameter's name as it was typed."""
         return arguments[name].typed if name in arguments else option_name(name)
 
     if wrong := re.match(r'Parser key "(\w+)":? .*(?:Given value|Got value): (.*)$', text):

@@ -50,7 +50,10 @@ def _command_line() -> Any:
     from stereo4d.cli.fit_errors import explained
 
     class CommandLine(LightningCLI):
+        """Lightning's command line, whose failures are said in a line."""
+
         def parse_arguments(self, parser: Any, args: Any) -> None:
+            """Parse, and refuse a run without a model before anything is built."""
             given = sys.argv[1:] if args is None else args
             try:
                 super().parse_arguments(parser, args)
@@ -63,6 +66,7 @@ def _command_line() -> Any:
                 self.stored = _read_checkpoint(path)
 
         def instantiate_classes(self) -> None:
+            """Build model, data and trainer; a checkpoint to go on from must fit them."""
             try:
                 super().instantiate_classes()
             except (ArgumentError, TypeError, ValueError, KeyError) as error:

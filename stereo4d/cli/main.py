@@ -126,6 +126,7 @@ def _give_up_broken_stdout() -> None:
 
 class _PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
+        """One line: the program, the level, the message."""
         return f"stereo4d: {record.levelname.lower()}: {record.getMessage()}"
 
 

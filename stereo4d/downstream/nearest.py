@@ -21,6 +21,7 @@ class _Best:
         self.block = torch.zeros(len(features), dtype=torch.int64, device=features.device)
 
     def see(self, part: slice, product: Tensor, block: int) -> None:
+        """Take in the largest product of each feature of a part with those of one block."""
         better = product > self.product[part]  # of equals the first stays
         self.product[part] = torch.where(better, product, self.product[part])
         self.block[part].masked_fill_(better, block)

@@ -55,6 +55,7 @@ def calibration(samples: Sequence[Tensor]) -> Calibration:
     parts = order.tensor_split(DECILES)
 
     def each(values: Tensor, mean: bool) -> tuple[float, ...]:
+        """Mean or median of each decile."""
         return tuple(float(values[part].mean() if mean else values[part].median()) for part in parts)
 
     return Calibration(each(confidence, False), each(error, True), each(error, False))

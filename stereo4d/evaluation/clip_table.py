@@ -169,6 +169,7 @@ def _errors(records: Sequence[Record], kind: str, method: str) -> list[ClipError
 
 def _row(kind: str, method: str, errors: Sequence[ClipErrors]) -> Row:
     def middle(values: list[float | None]) -> float | None:
+        """The median of what is known."""
         known = [value for value in values if value is not None]
         return median(known) if known else None
 

@@ -48,6 +48,7 @@ def motion_errors(displacement: Tensor, truth: Tensor, valid: Tensor, scale: Ten
     count = mask.sum(1)
 
     def mean(values: Tensor) -> Tensor:
+        """(B,) means of (B, P) values over valid pixels; NaN where there are none."""
         total = torch.where(mask, values.to(error.dtype), 0).sum(1)
         return torch.where(count > 0, total / count.clamp(min=1), torch.nan)
 

@@ -53,11 +53,13 @@ def _ready(head: Head | TimedHead, times: Tensor | None) -> tuple[RunHead, int]:
         assert times is not None, "heads that take times are left out where there are none"
 
         def run_timed(tokens: Sequence[Tensor], size: tuple[int, int], places: Tensor) -> dict[str, Tensor]:
+            """The maps of some images at their query times."""
             return maps_of_head(head, tokens, size, times[places])
 
         return run_timed, 2
 
     def run(tokens: Sequence[Tensor], size: tuple[int, int], places: Tensor) -> dict[str, Tensor]:
+        """The maps of some images."""
         return maps_of_head(head, tokens, size)
 
     return run, 1
@@ -148,6 +150,7 @@ def run_upright(
         return run(tokens, (width, height), everything)
 
     def laid_down(places: Tensor) -> dict[str, Tensor]:
+        """The maps of portrait images, transposed to lie as those of landscape ones do."""
         maps = run([entry[places] for entry in tokens], (width, height), places)
         return {name: value.transpose(image_axis, image_axis + 1) for name, value in maps.items()}
 

@@ -39,7 +39,10 @@ def record_cross_attention(network: StereoNetwork) -> Iterator[tuple[list[Attent
     handles = []
 
     def listener(record: list[AttentionInput]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        """What to call before a cross-attention runs, so that its inputs are added to a record."""
+
         def listen(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            """Add the inputs, (B, T, C) each, of one pass."""
             assert isinstance(module, CrossAttention)
             record.append(AttentionInput(module, inputs[0], inputs[1]))
 

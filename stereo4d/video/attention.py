@@ -85,11 +85,13 @@ class _Moments:
         self._sums: dict[int, tuple[int, Tensor, Tensor]] = {}
 
     def add(self, frame: int, values: Tensor) -> None:
+        """Take in one more set of values of a frame, always of the same shape."""
         values = values.double()
         count, total, square = self._sums.get(frame, (0, torch.zeros_like(values), torch.zeros_like(values)))
         self._sums[frame] = (count + 1, total + values, square + values.square())
 
     def of_frames(self, frames: int) -> tuple[Tensor, Tensor]:
+        """(N, ...) means and (N, ...) standard deviations; zero for frames that nothing was said of."""
         like = next(iter(self._sums.values()))[1]
         means, spreads = torch.zeros(2, frames, *like.shape)
         for frame, (count, total, square) in self._sums.items():

@@ -118,6 +118,7 @@ class _Written:
 
 def _window(offsets: Callable[[int], Iterable[int]]) -> _Written:
     def build(window: str | None, open_end: str | None) -> GraphKind:
+        """The graph that the two parts of the text, W and -noncyclic, ask for."""
         return Offsets(tuple(offsets(int(window or DEFAULT_WINDOW))), cyclic=open_end is None)
 
     return _Written("[-W][-noncyclic]", r"(?:-(\d+))?(-noncyclic)?", build)

@@ -173,6 +173,7 @@ def _array(path: Path, name: str, check: Callable[[np.ndarray, str], np.ndarray]
         shape, rows = array.shape, None
 
         def read_all() -> np.ndarray:
+            """The array that is open already."""
             return array
     elif path.suffix.lower() == ".npz":
         file = Npz(path)

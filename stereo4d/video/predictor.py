@@ -238,6 +238,7 @@ def _joined(predictions: Sequence[PairPrediction]) -> PairPrediction:
     """Several predictions as one."""
 
     def joined(name: str) -> Tensor:
+        """One map of all pairs."""
         return torch.cat([getattr(prediction, name) for prediction in predictions])
 
     extras = {

@@ -123,12 +123,14 @@ class _OnePass(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, world: Tensor, linear: Tensor, translation: Tensor, terms: WrittenOut) -> Tensor:
+        """The loss; the derivatives found with it are kept for ``backward``."""
         loss, *gradients = terms.loss_and_gradients(world, linear, translation)
         ctx.save_for_backward(*gradients)
         return loss
 
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> tuple[Tensor | None, ...]:
+        """Those derivatives, times what comes from above."""
         by_world, by_linear, by_translation = ctx.saved_tensors
         (factor,) = upstream
         return factor * by_world, factor * by_linear, factor * by_translation, None

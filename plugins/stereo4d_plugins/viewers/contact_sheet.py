@@ -42,6 +42,7 @@ class ContactSheet:
         tile = (height, max(round(height * ratio), 1))
 
         def off(columns: int) -> float:
+            """How far a sheet of so many columns is from the best shape, as a ratio's logarithm."""
             return abs(float(np.log(columns * ratio / -(-len(chosen) // columns) / BEST_SHAPE)))
 
         full = [columns for columns in range(1, len(chosen) + 1) if len(chosen) % columns == 0 or len(chosen) < 5]

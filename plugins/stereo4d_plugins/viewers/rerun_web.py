@@ -83,9 +83,12 @@ class LocalServer(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
+    """Hands out the recording, and the viewer's own files from where Rerun serves them."""
+
     server: LocalServer
 
     def do_GET(self) -> None:
+        """Answer one request."""
         if self.path.partition("?")[0] == RECORDING:
             with self.server.recording.open("rb") as file:
                 self._begin(200, "application/octet-stream", self.server.recording.stat().st_size)

@@ -174,12 +174,15 @@ def _bar(stage: Stage) -> Any:
     """A stage in the clothes of the progress bar that the hub's library wants."""
 
     class Bar:
+        """What the library calls: made with a total, told of every piece, left at the end."""
+
         def __init__(self, *, total: int | None = None, initial: int = 0, **_: Any) -> None:
             if total is not None:
                 stage.expect(total)
             self.update(initial - stage.done)
 
         def update(self, count: int) -> None:
+            """So many bytes more are here."""
             stage.advance(count)
 
         def __enter__(self) -> Bar:

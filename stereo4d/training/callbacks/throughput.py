@@ -108,21 +108,27 @@ class _Listening(Profiler):
         self._listener = listener
 
     def start(self, action_name: str) -> None:
+        """Tell the listener when a batch is asked for, then go on as the profiler within."""
         if action_name.endswith(FETCHING):
             self._listener.loader_asked()
         self.inner.start(action_name)
 
     def stop(self, action_name: str) -> None:
+        """As the profiler within."""
         self.inner.stop(action_name)
 
     def summary(self) -> str:
+        """That of the profiler within."""
         return self.inner.summary()
 
     def describe(self) -> None:
+        """As the profiler within."""
         self.inner.describe()
 
     def setup(self, *args: Any, **kwargs: Any) -> None:
+        """As the profiler within."""
         self.inner.setup(*args, **kwargs)
 
     def teardown(self, *args: Any, **kwargs: Any) -> None:
+        """As the profiler within."""
         self.inner.teardown(*args, **kwargs)

@@ -182,6 +182,16 @@ class _System:
         free_focal: bool,
         wanted: float,
     ) -> _System:
+        """The system of a bundle as it stands.
+
+        Args:
+            bundle: N cameras and T points.
+            residual: (T, N, 2), with ``local`` (T, N, 3) as ``residual_parts`` gives them.
+            seen: (T, N) bool.
+            sigma: standard deviation of a coordinate in pixels.
+            motion: with ``free_focal``, as for ``adjust``.
+            wanted: the focal before any step, in pixels, towards which it is drawn.
+        """
         use = seen & (local[..., 2] > _NEAREST)
         squared = np.square(residual).sum(-1)
         root = np.where(use, (1 + squared / (2.385 * sigma) ** 2) ** -0.5, 0.0)

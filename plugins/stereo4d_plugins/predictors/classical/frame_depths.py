@@ -88,6 +88,7 @@ def measure_frame(
     pairs = [(partner, flows.between(frame, partner)) for partner in partners]
 
     def with_partner(pair: tuple[int, FlowPair]) -> Measured:
+        """What the flow to one partner says of this frame's depth."""
         partner, flow = pair
         motion = world2cam[partner] @ np.linalg.inv(world2cam[frame])
         grid = EpipolarGrid.between(intrinsics[frame], intrinsics[partner], motion, greys[frame].shape)

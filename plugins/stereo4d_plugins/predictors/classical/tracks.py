@@ -86,9 +86,11 @@ class _Living:
     """What it looked like."""
 
     def take(self, keep: np.ndarray) -> _Living:
+        """Those that a (P,) bool mask keeps."""
         return _Living(self.name[keep], self.pixel[keep], self.last[keep], self.shape[keep], self.patches.take(keep))
 
     def joined(self, other: _Living) -> _Living:
+        """These and others."""
         return _Living(
             np.concatenate([self.name, other.name]),
             np.concatenate([self.pixel, other.pixel]),
@@ -108,11 +110,13 @@ class _Log:
     names: int = 0
 
     def note(self, names: np.ndarray, frame: int, pixels: np.ndarray) -> None:
+        """Points by name were seen in a frame, at (P, 2) pixels."""
         self.track.append(names)
         self.frame.append(np.full(len(names), frame))
         self.pixels.append(pixels.astype(np.float32))
 
     def finish(self, frames: int) -> Tracks:
+        """All that was seen at least twice, as tracks sorted by name and frame; names without gaps."""
         track, frame, pixels = np.concatenate(self.track), np.concatenate(self.frame), np.concatenate(self.pixels)
         often = np.bincount(track, minlength=self.names) >= 2
         renamed = np.cumsum(often) - 1

@@ -212,6 +212,7 @@ def _figures(things: Things, kind: Numbers, hull: Hull, camera: CameraPath, draw
     bob[..., 1] = 0.02
 
     def spread(value: Tensor) -> Tensor:
+        """(B, figures, ...) to (B, figures, parts, ...): all parts of a figure share it."""
         return value[:, :, None].expand(batch, count, PARTS, *value.shape[2:])
 
     fields |= {"position": spread(place), "velocity": spread(way), "sway": spread(bob), "spin": spread(turning)}

@@ -63,6 +63,7 @@ class RichScenes(Scenes):
         moving = torch.cat([walls[..., 0], self.bodies.moving], 1).gather(1, hit.surface)
 
         def image(value: Tensor) -> Tensor:
+            """(B, tiles, pixels of a tile, C) laid out as (B, H, W, C)."""
             tiles = value.view(len(eye), down, across, TILE, TILE, -1).transpose(2, 3)
             return tiles.reshape(len(eye), down * TILE, across * TILE, -1)[:, :height, :width]
 

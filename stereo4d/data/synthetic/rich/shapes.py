@@ -143,6 +143,7 @@ def _traced(shape: int, origin: Vector, direction: Vector, form: Tensor) -> Tens
     met = (begin < FAR).nonzero(as_tuple=True)  # most rays of a packet miss the box, and need no steps
 
     def those(value: Tensor) -> Tensor:
+        """(M,) values of the rays that meet the box."""
         return value.expand_as(begin)[met]
 
     ox, oy, oz, dx, dy, dz, form = (those(value) for value in (*origin, *direction, form))
@@ -155,6 +156,7 @@ def _stepped(shape: int, origin: Vector, direction: Vector, along: Tensor, form:
     """(M,) where rays of unit direction that start some way along meet the surface; ``FAR`` where they do not."""
 
     def point() -> Vector:
+        """Where each ray has come to."""
         x, y, z = (o + along * d for o, d in zip(origin, direction, strict=True))
         return x, y, z
 
