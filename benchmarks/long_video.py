@@ -157,10 +157,15 @@ def row_memory(place: Path, frames: list[int], size: tuple[int, int], window: in
         folder = place / f"clip-{count}"
         made = apart("make", folder=str(folder), frames=count, size=size, graph="swin-2-noncyclic")
         found = apart("solve", folder=str(folder), out=str(place / "out"), window=window)
-        shutil.rmtree(folder)
-        shutil.rmtree(place / "out")
         measured.append((count, found))
         print(f"{count} frames {size}, {made['pairs']} pairs, windows of {window}: {shown(found)}", flush=True)
+        if count == min(frames):  # all at once takes as much memory as there are frames
+            whole = apart("solve", folder=str(folder), out=str(place / "out"), window=count)
+            print(f"{count} frames at once: {shown(whole)}", flush=True)
+            ratio = found["trajectory error"] / whole["trajectory error"]
+            print(f"trajectory error in windows over that of one solve: {ratio:.2f}", flush=True)
+        shutil.rmtree(folder)
+        shutil.rmtree(place / "out")
     (short, first), (long, last) = measured[0], measured[-1]
     if short != long:
         power = math.log(last["alignment seconds"] / first["alignment seconds"]) / math.log(long / short)

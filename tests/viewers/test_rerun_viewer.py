@@ -200,3 +200,12 @@ except OutputError as error:
     assert result.returncode == 0, result.stderr
     assert str(tmp_path / "out" / "scene.rrd") in result.stdout
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_all_frames_together_hold_no_more_points_than_asked_for(scene, tmp_path):
+    limit = 40 * len(scene)
+    path = RerunViewer(all_frames_points=limit).write(scene, tmp_path / "few.rrd")
+    entity = "/world/points/" + Look.of(scene).moving_name
+    counts = [len(row.column("Points3D:positions")[0]) for row in rows(path, entity)]
+    assert 0 < sum(counts) <= limit
+    assert max(counts) > 20

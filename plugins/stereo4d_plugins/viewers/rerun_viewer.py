@@ -33,16 +33,25 @@ class RerunViewer(Viewer):
 
     suffix = ".rrd"
 
-    def __init__(self, *, static_points: int = 300_000, frame_points: int = 25_000, jpeg_quality: int = 88):
-        """Set what bounds the size of a file.
+    def __init__(
+        self,
+        *,
+        static_points: int = 300_000,
+        frame_points: int = 25_000,
+        all_frames_points: int = 6_000_000,
+        jpeg_quality: int = 88,
+    ):
+        """Set what bounds the size of a file, and the memory that it takes to write it.
 
         Args:
             static_points: most points in the cloud of what stands still, stored once.
             frame_points: most points that are stored with every frame.
+            all_frames_points: most points that are stored with all frames together; long clips get fewer a frame.
             jpeg_quality: of the RGB images.
         """
         self.static_points = static_points
         self.frame_points = frame_points
+        self.all_frames_points = all_frames_points
         self.jpeg_quality = jpeg_quality
 
     def write(self, scene: Scene, path: Path) -> Path:
@@ -122,7 +131,8 @@ class RerunViewer(Viewer):
         shown = trusted(depth, confidence, look.confidence_floor)
         if look.knows_motion:
             shown &= np.asarray(scene.dynamic[frame]) != 0
-        points = frame_cloud(scene, frame, shown, limit=self.frame_points)
+        limit = min(self.frame_points, max(1, self.all_frames_points // len(scene)))
+        points = frame_cloud(scene, frame, shown, limit=limit)
         recording.log(f"world/points/{look.moving_name}", _points(points))
 
 
