@@ -50,7 +50,7 @@ CLIPS = ["--clips", "1", "--frames", "4", "--width", "96", "--height", "64", "--
 
 
 def test_whole_clips_are_measured_beside_colmap(tmp_path, capsys):
-    pytest.importorskip("pycolmap", reason="pycolmap is not installed (extra 'colmap')")
+    pytest.importorskip("pycolmap", reason="pycolmap is missing: pip install pycolmap (extra 'colmap')")
     command = ["evaluate", "synthetic", "--peer", "colmap", "--out", str(tmp_path), *CLIPS, "--quiet"]
     assert main([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -67,7 +67,7 @@ def test_whole_clips_are_measured_beside_colmap(tmp_path, capsys):
 
 
 def test_camera_paths_of_a_clip_without_truth_are_compared(tmp_path, capsys):
-    pytest.importorskip("pycolmap", reason="pycolmap is not installed (extra 'colmap')")
+    pytest.importorskip("pycolmap", reason="pycolmap is missing: pip install pycolmap (extra 'colmap')")
     assert main(["synthesize", "--out", str(tmp_path), *CLIPS[2:8], "--quiet"]) == 0
     capsys.readouterr()
     command = ["evaluate", "agreement", "--data", str(tmp_path / "clip.mp4"), "--frames", "3", "--device", "cpu"]

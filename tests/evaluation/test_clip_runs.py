@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def record(folder) -> Record:
-    pytest.importorskip("pycolmap", reason="pycolmap is not installed (extra 'colmap')")
+    pytest.importorskip("pycolmap", reason="pycolmap is missing: pip install pycolmap (extra 'colmap')")
 
     def look(scene: Scene, truth: SyntheticTruth, place: Path) -> dict[str, float]:
         return {"depths": scene.depth.size, "files": len(list(place.iterdir()))}

@@ -22,11 +22,11 @@ HEIGHT, WIDTH = 96, 144
 
 @pytest.fixture(scope="module", autouse=True)
 def renderer() -> None:
-    pytest.importorskip("mujoco", reason="MuJoCo is not installed (extra 'mujoco')")
+    pytest.importorskip("mujoco", reason="MuJoCo is missing: pip install mujoco (extra 'mujoco')")
     try:
         MujocoScene(lone_ball(), 16, 16).close()
     except MissingDependencyError as error:
-        pytest.skip(str(error))
+        pytest.skip(f"MuJoCo cannot draw here without a screen; what to install: {error}")
 
 
 def lone_ball() -> SceneDrawing:

@@ -73,7 +73,7 @@ def test_pixels_without_truth_take_no_part_in_calibration(truth: PairBatch) -> N
 
 
 def test_the_table_has_a_column_for_each_kind_of_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra 'dev')")
+    pytest.importorskip("matplotlib", reason="matplotlib is missing: pip install matplotlib (extra 'dev')")
     command = ["evaluate", "synthetic", "--pairs", "1", "--device", "cpu", "--kinds", "indoor", "--held-out", "street"]
     picture = tmp_path / "calibration.png"
     assert main([*command, "--plot", str(picture), "--quiet"]) == 0

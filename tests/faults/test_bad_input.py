@@ -232,7 +232,10 @@ def test_a_full_disk_fails_by_name_and_the_run_goes_on_once_there_is_room(tmp_pa
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(disk)]
     if subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("this user may not mount a small disk; the file size limit above covers the same path")
+        pytest.skip(
+            "a small disk cannot be mounted here: run as root, in a container with --cap-add SYS_ADMIN; until then the "
+            "file size limit above covers the same path"
+        )
     try:
         out = disk / "out"
         argv = ("reconstruct", clip, "--out", out, "--weights", weights, *SMALL, "--quiet")

@@ -12,7 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make on this machine")
+pytestmark = pytest.mark.skipif(
+    shutil.which("make") is None, reason="make is missing: apt install make, or what your system calls it"
+)
 
 
 def make(*arguments: object) -> subprocess.CompletedProcess[str]:

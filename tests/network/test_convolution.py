@@ -17,7 +17,9 @@ from stereo4d.network.weights import empty_network
 from tests.golden_numbers import drawn_network, small_config
 
 CPU = torch.device("cpu")
-needs_nnpack = pytest.mark.skipif(not fewer_products_pay(CPU), reason="this CPU convolves directly")
+needs_nnpack = pytest.mark.skipif(
+    not fewer_products_pay(CPU), reason="this CPU convolves directly: run it on one with AVX2 and without AVX-512"
+)
 
 
 def pictures(count: int, height: int = 64, width: int = 96) -> torch.Tensor:

@@ -127,7 +127,9 @@ def test_heads_without_a_published_layout_and_values_that_are_no_numbers_are_not
     assert not (tmp_path / "b").exists()
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="peak memory is read from /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").is_file(), reason="peak memory is read from /proc, which only Linux has: run it there"
+)
 def test_loading_a_vit_l_takes_no_more_memory_than_it_has_bytes_and_a_tenth(tmp_path: Path) -> None:
     name = "DUSt3R_ViTLarge_BaseDecoder_512_dpt"
     folder = write_sparse(name, tmp_path / "large")

@@ -57,7 +57,7 @@ def world() -> tuple[np.ndarray, ...]:
 
 @pytest.fixture(scope="module")
 def answer(world) -> ClipAnswer:
-    pytest.importorskip("pycolmap", reason="pycolmap is not installed (extra 'colmap')")
+    pytest.importorskip("pycolmap", reason="pycolmap is missing: pip install pycolmap (extra 'colmap')")
     return load_peer("colmap").reconstruct(world[0], seed=3)
 
 
@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_answer(world, answer):
 
 
 def test_black_frames_are_an_answer_with_a_reason():
-    pytest.importorskip("pycolmap", reason="pycolmap is not installed (extra 'colmap')")
+    pytest.importorskip("pycolmap", reason="pycolmap is missing: pip install pycolmap (extra 'colmap')")
     answer = load_peer("colmap").reconstruct(np.zeros((3, 64, 96, 3), np.uint8))
     assert not answer.placed.any()
     assert len(answer.points) == 0
@@ -118,7 +118,7 @@ def test_a_peer_that_is_not_installed_is_refused_with_those_that_are():
 
 
 def test_a_process_that_dies_is_an_answer_with_what_it_said():
-    pytest.importorskip("pycolmap", reason="pycolmap is not installed (extra 'colmap')")
+    pytest.importorskip("pycolmap", reason="pycolmap is missing: pip install pycolmap (extra 'colmap')")
     answer = load_peer("colmap").reconstruct(np.zeros((2, 16, 16, 3), np.uint8), seed=2**80)
     assert not answer.placed.any()
     assert answer.failure.startswith("COLMAP ended with exit code 1 and said: ")
