@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 from stereo4d.data.posed_frames import Frame, PosedFrames
@@ -17,14 +20,11 @@ def read_frame(frames: PosedFrames, scene: str, index: int) -> Frame:
     Raises:
         InputError: names data set, scene, frame, and what is wrong.
     """
-    place = f"{frames.name}, scene {scene}, frame {index}"
-    try:
+    with _said_of_frame(frames, scene, index):
         frame = frames.frame(scene, index)
-    except InputError as error:
-        raise InputError(f"{place}: {error}") from error
-    for fault in (_fault_of_maps(frame), _fault_of_pose(frame.cam2world), _fault_of_intrinsics(frame.intrinsics)):
-        if fault:
-            raise InputError(f"{place}: {fault}")
+        for fault in (_fault_of_maps(frame), _fault_of_pose(frame.cam2world), _fault_of_intrinsics(frame.intrinsics)):
+            if fault:
+                raise InputError(fault)
     return frame
 
 
@@ -34,14 +34,24 @@ def read_tracks(frames: PosedFrames, scene: str, index: int) -> np.ndarray | Non
     Raises:
         InputError: names data set, scene, frame, and what is wrong.
     """
-    place = f"{frames.name}, scene {scene}, frame {index}"
-    try:
+    with _said_of_frame(frames, scene, index):
         tracks = frames.tracks(scene, index)
-    except InputError as error:
-        raise InputError(f"{place}: {error}") from error
-    if tracks is not None and (tracks.ndim != 2 or tracks.shape[1] != 3):
-        raise InputError(f"{place}: tracks are {tracks.shape}; they must be (N, 3)")
+        if tracks is not None and (tracks.ndim != 2 or tracks.shape[1] != 3):
+            raise InputError(f"tracks are {tracks.shape}; they must be (N, 3)")
     return tracks
+
+
+@contextmanager
+def _said_of_frame(frames: PosedFrames, scene: str, index: int) -> Iterator[None]:
+    """What is wrong with input inside the block, said of a frame.
+
+    Raises:
+        InputError: something is.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{frames.name}, scene {scene}, frame {index}: {error}") from error
 
 
 def _fault_of_maps(frame: Frame) -> str | None:

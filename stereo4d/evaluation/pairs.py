@@ -13,27 +13,12 @@ from stereo4d.evaluation.metrics import depth_errors, rotation_error, translatio
 from stereo4d.geometry.camera import pinhole, unproject
 from stereo4d.geometry.pnp import pnp_of_pointmap
 from stereo4d.geometry.pointmap import estimate_focal
+from stereo4d.network.objective import PairTruth
 from stereo4d.types import PairPrediction
 
 
-class TruePairs(Protocol):
+class TruePairs(PairTruth, Protocol):
     """What is known of B pairs; shapes as in the synthetic world's ``PairBatch``."""
-
-    @property
-    def pointmap0(self) -> Tensor:
-        """(B, H, W, 3) in view 0's camera."""
-
-    @property
-    def pointmap1(self) -> Tensor:
-        """(B, H, W, 3) in view 0's camera."""
-
-    @property
-    def valid0(self) -> Tensor:
-        """(B, H, W) bool: ``pointmap0`` has a measurement."""
-
-    @property
-    def valid1(self) -> Tensor:
-        """(B, H, W) bool."""
 
     @property
     def intrinsics0(self) -> Tensor:

@@ -30,6 +30,20 @@ def mixed(**options) -> MixedPairs:
     return MixedPairs([frames, FromWorlds(count=2)], **given)
 
 
+def of_recipe(parts: str) -> L.LightningDataModule:
+    """The data that a recipe asks for, whose parts to train on are these; 2 pairs of 32 x 48 a batch."""
+    text = f"""
+data:
+  class_path: stereo4d.data.mixed_pairs.MixedPairs
+  init_args:
+    sizes: [[32, 48]]
+    batch_size: 2
+    train:{parts}"""
+    parser = ArgumentParser(parser_mode="omegaconf+", exit_on_error=False)
+    parser.add_subclass_arguments(L.LightningDataModule, "data")
+    return parser.instantiate_classes(parser.parse_string(text)).data
+
+
 def first(count: int, loader) -> list[PairBatch]:
     return list(itertools.islice(loader, count))
 
@@ -177,29 +191,21 @@ def test_validation_is_left_out_where_nothing_is_held_out(tmp_path):
 
 def test_a_recipe_names_data_sets_pairings_and_counts():
     text = """
-    data:
-      class_path: stereo4d.data.mixed_pairs.MixedPairs
-      init_args:
-        sizes: [[32, 48]]
-        batch_size: 2
-        train:
-          - class_path: stereo4d.data.parts.FromFrames
+      - class_path: stereo4d.data.parts.FromFrames
+        init_args:
+          count: 4
+          frames: {class_path: tests.posed_worlds.WorldFrames, init_args: {count: 1}}
+          pairing:
+            class_path: stereo4d.data.pairing.SameImage
             init_args:
-              count: 4
-              frames: {class_path: tests.posed_worlds.WorldFrames, init_args: {count: 1}}
-              pairing:
-                class_path: stereo4d.data.pairing.SameImage
-                init_args:
-                  share: 1.0
-                  of: {class_path: stereo4d.data.pairing.ByStride, init_args: {strides: [2], weights: [1.0]}}
-              truth: {farthest: 80.0, static: true}
-              augmentation: {crop: 8, focal: 0.9, colour: {hue: 0.0}}
-          - class_path: stereo4d.data.parts.FromWorlds
-            init_args: {count: 2, world: {objects: 2}}
+              share: 1.0
+              of: {class_path: stereo4d.data.pairing.ByStride, init_args: {strides: [2], weights: [1.0]}}
+          truth: {farthest: 80.0, static: true}
+          augmentation: {crop: 8, focal: 0.9, colour: {hue: 0.0}}
+      - class_path: stereo4d.data.parts.FromWorlds
+        init_args: {count: 2, world: {objects: 2}}
     """
-    parser = ArgumentParser(parser_mode="omegaconf+", exit_on_error=False)
-    parser.add_subclass_arguments(L.LightningDataModule, "data")
-    data = parser.instantiate_classes(parser.parse_string(text)).data
+    data = of_recipe(text)
     batch = first(3, data.train_dataloader())
     names = sorted(name for one in batch for name in one.names)
     assert all(name.startswith(("synthetic", "worlds, scene 0, frames ")) for name in names)
@@ -210,22 +216,14 @@ def test_a_recipe_names_data_sets_pairings_and_counts():
 
 def test_parts_from_worlds_take_any_kind_of_world_by_class_path():
     text = """
-    data:
-      class_path: stereo4d.data.mixed_pairs.MixedPairs
-      init_args:
-        sizes: [[32, 48]]
-        batch_size: 2
-        train:
-          - class_path: stereo4d.data.parts.FromWorlds
-            init_args:
-              count: 2
-              world: {class_path: stereo4d.data.synthetic.rich.RichWorlds, init_args: {kinds: [park]}}
-          - class_path: stereo4d.data.parts.FromWorlds
-            init_args: {count: 2, world: {objects: 2}}
+      - class_path: stereo4d.data.parts.FromWorlds
+        init_args:
+          count: 2
+          world: {class_path: stereo4d.data.synthetic.rich.RichWorlds, init_args: {kinds: [park]}}
+      - class_path: stereo4d.data.parts.FromWorlds
+        init_args: {count: 2, world: {objects: 2}}
     """
-    parser = ArgumentParser(parser_mode="omegaconf+", exit_on_error=False)
-    parser.add_subclass_arguments(L.LightningDataModule, "data")
-    data = parser.instantiate_classes(parser.parse_string(text)).data
+    data = of_recipe(text)
     open_air = torch.cat([batch.sky0.flatten(1).any(1) for batch in first(2, data.train_dataloader())])
     assert sorted(open_air.tolist()) == [False, False, True, True]
 

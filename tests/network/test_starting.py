@@ -11,22 +11,14 @@ from torch import nn
 
 from stereo4d.errors import CheckpointError
 from stereo4d.network.completion import CompletionConfig
-from stereo4d.network.config import HeadChoice, StereoConfig
+from stereo4d.network.config import HeadChoice
 from stereo4d.network.stereo import StereoNetwork
 from stereo4d.network.weights import empty_completion_network, start_from
 from tests.golden_numbers import drawn, drawn_network
+from tests.tiny_weights import CONFIG
 
 WIDTHS = {"feature_dim": 16, "last_dim": 8, "layer_dims": [4, 8, 8, 8]}
-LINEAR = StereoConfig(
-    img_size=(32, 48),
-    enc_embed_dim=32,
-    enc_depth=2,
-    enc_num_heads=2,
-    dec_embed_dim=32,
-    dec_depth=4,
-    dec_num_heads=2,
-    landscape_only=False,
-)
+LINEAR = replace(CONFIG, img_size=(32, 48), enc_depth=2, dec_depth=4)
 DPT = replace(LINEAR, head_type="dpt", head_options=WIDTHS)
 MAST3R = replace(LINEAR, head_type="catmlp+dpt", output_mode="pts3d+desc8", head_options={**WIDTHS, "two_confs": True})
 DYNA = replace(DPT, heads={"motion": HeadChoice("motion", {"embed_dim": 16, **WIDTHS})})

@@ -1,5 +1,6 @@
 """Two processes that train together learn what one does with twice the batch."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
@@ -10,9 +11,9 @@ from stereo4d.data.pair_batch import joined
 from stereo4d.data.synthetic.pairs import sample_pairs
 from stereo4d.data.synthetic.world import WorldConfig
 from stereo4d.network.config import HeadChoice
-from stereo4d.network.stereo import StereoConfig
 from stereo4d.training.module import PairModule
 from stereo4d.training.schedules import Plateau
+from tests.tiny_weights import CONFIG
 
 STEPS = 20
 HEAD = {"feature_dim": 8, "last_dim": 8, "layer_dims": [8, 8, 8, 8]}
@@ -31,18 +32,8 @@ class Halves(L.LightningDataModule):
 def train(path: Path, **settings: object) -> dict[str, torch.Tensor]:
     """The network after some steps; its encoder is frozen, and its motion head never runs."""
     L.seed_everything(5)
-    config = StereoConfig(
-        img_size=(32, 32),
-        enc_embed_dim=32,
-        enc_depth=1,
-        enc_num_heads=2,
-        dec_embed_dim=32,
-        dec_depth=4,
-        dec_num_heads=2,
-        landscape_only=False,
-        freeze="encoder",
-        heads={"motion": HeadChoice("motion", HEAD)},
-    )
+    heads = {"motion": HeadChoice("motion", HEAD)}
+    config = replace(CONFIG, img_size=(32, 32), dec_depth=4, freeze="encoder", heads=heads)
     module = PairModule(config, schedule=Plateau(1), learning_rate=1e-4)
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     trainer = L.Trainer(

@@ -1,21 +1,15 @@
 """The term that teaches cross-attention where to look."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from stereo4d.network.stereo import StereoConfig, StereoNetwork
+from stereo4d.network.stereo import StereoNetwork
 from stereo4d.training.matching import attention_loss, attention_targets, record_cross_attention
+from tests.tiny_weights import CONFIG
 
-TINY = StereoConfig(
-    img_size=(32, 48),
-    enc_embed_dim=32,
-    enc_depth=1,
-    enc_num_heads=2,
-    dec_embed_dim=32,
-    dec_depth=2,
-    dec_num_heads=2,
-    landscape_only=False,
-)
+TINY = replace(CONFIG, img_size=(32, 48), dec_depth=2)
 
 
 def pixels(height: int, width: int) -> torch.Tensor:
