@@ -69,6 +69,9 @@ def save_scene(scene: Scene, folder: Path) -> Path:
 
 def load_scene(folder: Path) -> Scene:
     """Open a scene folder; see ``Scene.load``."""
+    if not (folder / SCENE_FILE).is_file() and (shots := shots_in(folder)):
+        named = ", ".join(shots[:8]) + (" ..." if shots[8:] else "")
+        raise SceneError(f"{folder} holds {len(shots)} scenes, one for each shot of a clip: open one of {named} in it")
     if not (folder / SCENE_FILE).is_file() or not (folder / MANIFEST_FILE).is_file():
         raise SceneError(
             f"{folder} is not a whole scene: it needs {SCENE_FILE} and {MANIFEST_FILE}; run stereo4d reconstruct again"
@@ -93,6 +96,17 @@ def load_scene(folder: Path) -> Scene:
     scale = read_metadata(folder / SCENE_FILE).get("scale", "unknown")
     maps = {name.removeprefix(_MAPS): array for name, array in stored.items() if name.startswith(_MAPS)}
     return Scene(**arrays, scale=scale, manifest=manifest, motion_samples=_motion_of(stored), maps=maps)
+
+
+def shots_in(folder: Path) -> list[str]:
+    """Folders of the scenes that a folder holds, by its manifest: one for each shot of a clip that was cut."""
+    try:
+        entries = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))["shots"]
+        names = [str(entry["folder"]) for entry in entries if entry["left_out"] is None]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    # What a file says must not lead out of the folder.
+    return [name for name in names if Path(name).name == name and (folder / name / MANIFEST_FILE).is_file()]
 
 
 def _motion_of(stored: Mapping[str, np.ndarray]) -> MotionSamples | None:

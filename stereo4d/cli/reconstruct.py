@@ -36,7 +36,8 @@ def reconstruct(
 
     Args:
         inputs: videos, folders or patterns, one scene each; several image files together are one clip.
-        out: scene folder; with several inputs, the folder that gets one scene folder for each.
+        out: scene folder; with several inputs, or a video that was cut into shots, the folder that gets one scene
+            folder for each.
         options: what to work with, and how.
         layout: also write the scene as other programs lay it out, into a folder of that name in the scene folder:
             monst3r, or another format of stereo4d export.
@@ -60,21 +61,23 @@ def reconstruct(
     failures: list[str] = []
     for entries, folder in zip(groups, folders, strict=True):
         try:
-            report, lines = one(entries, folder, options)
+            found, failed = one(entries, folder, options)
         except Exception as error:
             if len(groups) == 1:
                 raise
-            failures.append(failure(error)[0])
-            print_error(failures[-1])
-            continue
-        reports.append(report)
+            found, failed = [], [failure(error)[0]]
+            print_error(failed[-1])
+        failures += failed
+        reports += [report for report, _ in found]
         if not json and not quiet:
-            print("\n".join(lines), flush=True)
+            print("\n\n".join("\n".join(lines) for _, lines in found), flush=True)
     if json:
         print_json({"scenes": reports, "failed": failures})
     if not failures:
         return DONE
-    print_error(f"{len(failures)} of {len(groups)} inputs failed; the last: {failures[-1]}")
+    asked = len(reports) + len(failures)
+    what = "inputs" if asked == len(groups) else "scenes"
+    print_error(f"{len(failures)} of {asked} {what} failed; the last: {failures[-1]}")
     return PARTIAL if reports else FAILED
 
 
@@ -92,10 +95,12 @@ def _folders(groups: Sequence[Sequence[str]], out: Path) -> list[Path]:
 
 
 Report = tuple[dict[str, Any], list[str]]
-"""What came out of one clip: plain values, and the same in words."""
+"""What came out of one scene: plain values, and the same in words."""
+Reports = tuple[list[Report], list[str]]
+"""Those of one clip, and a line for each of its shots of which no scene could be made."""
 
 
-def _plan(entries: Sequence[str], folder: Path, options: Options) -> Report:
+def _plan(entries: Sequence[str], folder: Path, options: Options) -> Reports:
     """What one clip would take."""
     source, listing = _look_at(entries)
 
@@ -103,7 +108,8 @@ def _plan(entries: Sequence[str], folder: Path, options: Options) -> Report:
 
     job = open_job(source, listing, options)
     plan = job.plan()
-    return {"input": job.source.label, **plan.as_dict()}, [f"input    {job.source.label}", *plan.lines()]
+    report = {"input": job.source.label, **plan.as_dict()}, [f"input    {job.source.label}", *plan.lines()]
+    return [report], []
 
 
 def _scene(
@@ -114,12 +120,10 @@ def _scene(
     layout: str | None,
     overwrite: bool,
     progress: Progress,
-) -> Report:
+) -> Reports:
     """Reconstruct one clip."""
     source, listing = _look_at(entries)
 
-    from stereo4d.cli.layout import write_layout
-    from stereo4d.cli.scene_report import scene_lines, scene_report
     from stereo4d.video.job import open_job
     from stereo4d.video.pipeline import run
 
@@ -128,10 +132,19 @@ def _scene(
         # What was chosen for the user is said before the work, not after it.
         print(f"weights    {job.choice.words()}", flush=True)
     try:
-        scene = run(job, folder, overwrite=overwrite, progress=progress)
+        made = run(job, folder, overwrite=overwrite, progress=progress)
     except KeyboardInterrupt as stop:
         going_on = f"{source.label}: interrupted; {folder} is unfinished, and the same command goes on from there"
         raise KeyboardInterrupt(going_on) from stop
+    reports = [_report(scene, place, source, layout, overwrite=overwrite) for place, scene in made.scenes]
+    return reports, [f"{source.label}: {reason}" for reason in made.failures]
+
+
+def _report(scene: Scene, folder: Path, source: Source, layout: str | None, *, overwrite: bool) -> Report:
+    """What is told of one scene, after it was laid out for other programs."""
+    from stereo4d.cli.layout import write_layout
+    from stereo4d.cli.scene_report import scene_lines, scene_report
+
     laid_out = write_layout(scene, layout, folder, overwrite=overwrite)
     errors = _errors(scene, source)
     report = {**scene_report(scene, folder, laid_out), "errors": None if errors is None else errors.as_dict()}

@@ -26,6 +26,7 @@ from stereo4d.video.plan import Plan, make_plan
 from stereo4d.video.predictor import Identity, Predictor
 from stereo4d.video.predictors import load_predictor
 from stereo4d.video.sources import Source, sha256
+from stereo4d.video.ways import way_of
 from stereo4d.video.windows_plan import plan_windows
 
 
@@ -44,6 +45,8 @@ class Job:
     size: int
     """Long side at network size, in pixels."""
     device: torch.device
+    shot: tuple[int, int] | None = None
+    """First and last frame of the input's shot that this is; None where the job is a whole clip's."""
 
     @property
     def exact(self) -> bool:
@@ -63,8 +66,8 @@ class Job:
 
     @property
     def graph(self) -> str:
-        """The pair graph's name: the user's, or what the predictor does best with."""
-        return self.options.graph or self.predictor.traits.graph
+        """The pair graph's name: the user's, or what the alignment asks for, or what the predictor does best with."""
+        return self.options.graph or way_of(self.options.alignment).graph or self.predictor.traits.graph
 
     @property
     def goes_by_similarity(self) -> bool:
@@ -138,6 +141,7 @@ class Job:
             "dtype": self.predictor.traits.computes_in,
             "steered_by": self._steering() if self.predictor.traits.steered else None,
             "query_times": list(self.query_times),
+            **({"shot": list(self.shot)} if self.shot else {}),
         }
 
     def _steering(self) -> dict[str, Any]:
@@ -166,6 +170,7 @@ def open_job(source: Source, listing: Listing, options: Options) -> Job:
         UsageError: an option is wrong, or asks for what the predictor cannot do.
     """
     options.known.check()
+    way_of(options.alignment, options.known)
     load_solver(options.alignment.solver)
     check_motion(options.alignment)
     device = resolve_device(options.device)

@@ -78,6 +78,7 @@ def provenance_of(job: Job) -> Provenance:
             "files": [str(Path(path).name) for path in job.source.paths],
             "sha256": job.input_sha256,
             "declared_frames": len(job.listing.times),
+            **({"shot": list(job.shot)} if job.shot else {}),
         },
         "weights": {
             "source": job.choice.weights,

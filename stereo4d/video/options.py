@@ -14,12 +14,16 @@ from stereo4d.video.known_files import KnownFiles
 DEFAULT_SOLVER = "reweighted"
 DEFAULT_TERMS = ("flow", "acceleration")
 MOTIONS = ("auto", "on", "off")
+SHOTS = ("split", "one")
 
 
 @dataclass(frozen=True)
 class AlignmentOptions:
     """How pairs are brought into one world."""
 
+    align: str = "joint"
+    """joint: all pairs are heard and a solver finds the cameras. anchored: every frame is paired with one frame and
+    nothing is solved, as in MonST3R's real-time mode; faster, and less exact."""
     shared_focal: bool = False
     """One focal for all frames; so by default where all of them are of one size."""
     per_frame_focal: bool = False
@@ -84,6 +88,13 @@ class Options:
     """How the pairs are brought into one world."""
     known: KnownFiles = field(default_factory=KnownFiles)
     """What is known of the clip beforehand."""
+    shots: str = "split"
+    """What becomes of a video that looks cut: split (one scene for each shot, in folders shot-000, shot-001 ...) or one
+    (a single scene)."""
+
+    def __post_init__(self) -> None:
+        if self.shots not in SHOTS:
+            raise UsageError(f"--shots {self.shots!r}: must be {', '.join(SHOTS)}")
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,10 @@ from stereo4d.video.manifest import provenance_of
 from stereo4d.video.options import AlignmentOptions, Options
 from stereo4d.video.pair_graph import Edge, both_ways
 from stereo4d.video.prediction_files import FRAMES_FILE, ShardWriter, shards, stored_edges
-from stereo4d.video.shot_cuts import cuts_in_words, find_cuts
-from stereo4d.video.solving import Approach, solve_clip
+from stereo4d.video.shots import Made, find_shots, make_shots
+from stereo4d.video.solving import Approach
 from stereo4d.video.sources import find_source
+from stereo4d.video.ways import way_of
 from stereo4d.video.windows_plan import plan_windows
 from stereo4d.video.workspace import Workspace, settings_hash
 
@@ -56,21 +57,20 @@ def reconstruct(
     query_times: Sequence[float] | None = None,
     alignment: AlignmentOptions | None = None,
     known: KnownFiles | None = None,
+    shots: str = "split",
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> Scene:
-    """Reconstruct one clip and write its scene folder.
+    """Reconstruct one clip and write its scene folder; ``video.options`` says more of what can be chosen.
 
     Args:
         source: a video, a folder or glob of images, or a list of images.
         out: the scene folder. An interrupted run in it is taken up again if all settings agree.
-        weights: ``"classical"`` or another installed predictor, ``"embedded"``, a ``.pth`` or ``.safetensors`` file,
-            a folder with ``model.safetensors``, or the name of published weights that are here; None
-            takes what suits the clip best, see ``video.choosing``.
+        weights: an installed predictor (``"classical"``), ``"embedded"``, a file or folder of weights, or the name of
+            published ones that are here; None takes what suits the clip best.
         device: ``auto``, ``cpu``, ``cuda`` ...
         precision: ``auto``, ``bf16`` or ``exact``.
-        graph: which frames are paired, for example ``swin-3-noncyclic`` or ``complete``; see ``video.pair_graph``. None
-            takes what the predictor does best with.
+        graph: which frames are paired, for example ``swin-3-noncyclic``; None takes what the predictor does best with.
         size: long side of the predictor's images in pixels; None takes the size the network was trained at.
         stride: take every how manyth frame.
         fps: take this many frames a second.
@@ -78,15 +78,15 @@ def reconstruct(
         start: seconds after the first frame to begin at.
         end: seconds after the first frame to stop at.
         seed: same seed, same scene.
-        query_times: where between a frame (0) and the next (1) to ask weights with a motion head where points are; 1 is
-            always asked for. None takes 0.5 and 1, an empty list leaves motion out.
-        alignment: how the pairs are brought into one world: focals, principal point, solver.
+        query_times: when from a frame (0) to the next (1) to ask for motion; None takes 0.5 and 1, [] leaves it out.
+        alignment: how the pairs are brought into one world: focals, windows, motion.
         known: files of intrinsics, poses, depths and masks that are known beforehand.
+        shots: ``split`` a video that looks cut into scenes in folders of ``out``, or make ``one`` of it.
         overwrite: replace a finished scene.
         progress: shown to; silent by default.
 
     Returns:
-        The scene as stored, dense arrays memory-mapped; its manifest says what was done and what it cost.
+        The scene as stored, dense arrays memory-mapped; of a clip that was split, that of its longest shot.
 
     Raises:
         Stereo4DError: the kind says what is wrong: input, weights, an option, the pair graph, or the output folder.
@@ -98,22 +98,47 @@ def reconstruct(
         query_times=None if query_times is None else list(query_times),
         alignment=alignment or AlignmentOptions(),
         known=known or KnownFiles(),
+        shots=shots,
     )
     clip = find_source(entries)
-    return run(open_job(clip, describe(clip), options), Path(out), overwrite=overwrite, progress=progress)
+    return run(open_job(clip, describe(clip), options), Path(out), overwrite=overwrite, progress=progress).longest
 
 
-def run(job: Job, out: Path, *, overwrite: bool = False, progress: Progress = SILENT) -> Scene:
+def run(job: Job, out: Path, *, overwrite: bool = False, progress: Progress = SILENT) -> Made:
     """Do a job; see ``reconstruct``."""
+
+    def make(part: Job, workspace: Workspace, clip: Clip, known: Known, said: list[str]) -> Scene:
+        return make_one(part, workspace, clip, known, said, progress)
+
     with collected_warnings() as warnings:
         workspace = Workspace(out, job.settings(), overwrite=overwrite)
-        provenance = provenance_of(job)
         clip = prepare_frames(job, workspace, progress)
+        shots = find_shots(job, clip)
         known = load_known(job.options.known, FrameGeometry.of(clip))
-        predict(job, workspace, clip, known, progress)
-        paths = shards(workspace.pairs)
-        aligned, motion = solve_clip(paths, clip, known, approach_of(job), workspace, progress=progress)
-        return make_scene(clip, paths, aligned, provenance, workspace, warnings, progress, motion=motion)
+        if len(shots) > 1:
+            return make_shots(job, workspace, clip, known, shots, make, warnings)
+        return Made(((out, make(job, workspace, clip, known, warnings)),))
+
+
+def make_one(
+    job: Job, workspace: Workspace, clip: Clip, known: Known, warnings: list[str], progress: Progress = SILENT
+) -> Scene:
+    """The scene of a clip whose frames are in the workspace: predictions, alignment, files.
+
+    Args:
+        job: what to do.
+        workspace: where.
+        clip: N frames.
+        known: what is known of them.
+        warnings: what is said to the user on the way, as it comes.
+        progress: shown to.
+    """
+    provenance = provenance_of(job)
+    predict(job, workspace, clip, known, progress)
+    paths = shards(workspace.pairs)
+    solve = way_of(job.options.alignment).solve
+    aligned, motion = solve(paths, clip, known, approach_of(job), workspace, progress=progress)
+    return make_scene(clip, paths, aligned, provenance, workspace, warnings, progress, motion=motion)
 
 
 def prepare_frames(job: Job, workspace: Workspace, progress: Progress) -> Clip:
@@ -132,8 +157,6 @@ def prepare_frames(job: Job, workspace: Workspace, progress: Progress) -> Clip:
         log.warning("%s: one frame only; it is paired with itself, and there is no camera path", job.source.label)
     elif camera_stands_still(clip):
         log.warning("%s: the camera stands still; there is no parallax that shows how far things are", job.source.label)
-    if not job.source.is_images and (cuts := find_cuts(clip.rgb)):
-        log.warning("%s: %s", job.source.label, cuts_in_words(cuts, clip.frame_indices, clip.times))
     return clip
 
 

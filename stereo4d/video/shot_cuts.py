@@ -28,13 +28,18 @@ def find_cuts(frames: Iterable[np.ndarray]) -> list[int]:
     Returns:
         Rising; empty for clips of fewer than six frames, in which nothing can stand out.
     """
-    seen = [_signature(frame) for frame in frames]
-    if len(seen) < _LEAST_FRAMES:
-        return []
-    colours, layouts = (np.stack(part) for part in zip(*seen, strict=True))
-    # Both must change: light alone changes colours, a fast camera alone changes what is where.
-    change = np.sqrt(_histogram_change(colours) * _layout_change(layouts))
+    change = _changes(frames)
     return [place + 1 for place in range(len(change)) if _stands_out(change, place)]
+
+
+def is_cut_everywhere(frames: Iterable[np.ndarray]) -> bool:
+    """Whether most frames look like another shot than the one before, so that no cut stands out.
+
+    Args:
+        frames: as for ``find_cuts``.
+    """
+    change = _changes(frames)
+    return len(change) > 0 and float(np.median(change)) > _LEAST_CHANGE
 
 
 def shots_between(cuts: list[int], num_frames: int) -> list[range]:
@@ -44,7 +49,7 @@ def shots_between(cuts: list[int], num_frames: int) -> list[range]:
 
 
 def cuts_in_words(cuts: list[int], frame_indices: np.ndarray, times: np.ndarray) -> str:
-    """For people: where a clip is cut, and what to do about it.
+    """For people: where a clip is cut.
 
     Args:
         cuts: positions of frames that begin a new shot.
@@ -52,10 +57,17 @@ def cuts_in_words(cuts: list[int], frame_indices: np.ndarray, times: np.ndarray)
         times: (N,) seconds.
     """
     named = ", ".join(f"{frame_indices[cut]} ({times[cut]:.2f} s)" for cut in cuts[:8]) + (" ..." if cuts[8:] else "")
-    return (
-        f"it looks cut at frame {named}: shots do not show one place, and pairs across a cut mean nothing; "
-        "reconstruct the shots one by one with --start and --end"
-    )
+    return f"it looks cut at frame {named}"
+
+
+def _changes(frames: Iterable[np.ndarray]) -> np.ndarray:
+    """(N - 1,) 0 ... 1: how much every frame differs from the one before; empty for very short clips."""
+    seen = [_signature(frame) for frame in frames]
+    if len(seen) < _LEAST_FRAMES:
+        return np.zeros(0)
+    colours, layouts = (np.stack(part) for part in zip(*seen, strict=True))
+    # Both must change: light alone changes colours, a fast camera alone changes what is where.
+    return np.sqrt(_histogram_change(colours) * _layout_change(layouts))
 
 
 def _stands_out(change: np.ndarray, place: int) -> bool:

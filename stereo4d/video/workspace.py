@@ -1,4 +1,4 @@
-"""The folder a scene is made in: who may write there, what an interrupted run left, how long each stage took.
+"""The folder a scene, or one scene for each shot, is made in: who may write there, what an interrupted run left.
 
 Everything unfinished lies in the hidden folder ``.unfinished`` inside the output folder. A run that agrees with it in
 all settings goes on from there; when the scene is done, the pair predictions move out and the hidden folder goes.
@@ -11,19 +11,20 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from stereo4d.errors import OutputError
-from stereo4d.scene_files import MANIFEST_FILE, SCENE_FILE, TRAJECTORY_FILE
+from stereo4d.scene_files import FORMAT_VERSION, MANIFEST_FILE, SCENE_FILE, TRAJECTORY_FILE, shots_in
 from stereo4d.storage import remove_partial, why, write_json
 from stereo4d.video.memory import peak_memory, reset_peak_memory
 
 UNFINISHED = ".unfinished"
 PAIRS_FOLDER = "pairs"
+SHOTS_FOLDER = "shots"
 RECORDING = "scene.rrd"
 ALIGNMENT_RECORDING = "alignment.rrd"
 _STATE = "state.json"
@@ -73,6 +74,11 @@ class Workspace:
         """Where frames and pair predictions wait until the scene is done."""
         return self.unfinished / PAIRS_FOLDER
 
+    @property
+    def shots(self) -> Path:
+        """Where the scenes of shots wait until the last one is done, a folder each."""
+        return self.unfinished / SHOTS_FOLDER
+
     def done(self, stage: str) -> bool:
         """Whether a stage is finished, now or by an earlier run with the same settings."""
         return stage in self.stages
@@ -94,8 +100,29 @@ class Workspace:
             self.pairs.replace(kept)
         shutil.rmtree(self.unfinished, ignore_errors=True)
 
+    def finish_shots(self, names: Sequence[str], manifest: Mapping[str, Any]) -> None:
+        """Move finished scenes of shots to their places, say which they are, and remove the rest.
+
+        Args:
+            names: of their folders.
+            manifest: of the whole clip; it comes last, so that a folder with a manifest is whole.
+        """
+        self.clear_old_scene()
+        try:
+            for name in names:
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+                (self.shots / name).replace(self.folder / name)
+        except OSError as error:
+            raise OutputError(f"{self.folder}: cannot be written: {why(error)}") from error
+        write_json(self.folder / MANIFEST_FILE, {"format_version": FORMAT_VERSION, **manifest})
+        shutil.rmtree(self.unfinished, ignore_errors=True)
+
     def clear_old_scene(self) -> None:
-        """Remove the scene that is being replaced, manifest first, so that it never looks whole half-removed."""
+        """Remove what is being replaced, manifest first, so that it never looks whole half-removed."""
+        shots = shots_in(self.folder)
+        (self.folder / MANIFEST_FILE).unlink(missing_ok=True)
+        for name in shots:
+            shutil.rmtree(self.folder / name, ignore_errors=True)
         for name in (MANIFEST_FILE, *_OURS):
             (self.folder / name).unlink(missing_ok=True)
         shutil.rmtree(self.folder / PAIRS_FOLDER, ignore_errors=True)
@@ -128,7 +155,7 @@ def _check_free(folder: Path, *, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: is a file; --out must name a folder")
     content = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    if (folder / MANIFEST_FILE).is_file() and (folder / SCENE_FILE).is_file():
+    if (folder / MANIFEST_FILE).is_file() and ((folder / SCENE_FILE).is_file() or shots_in(folder)):
         if not overwrite:
             raise OutputError(f"{folder}: holds a finished scene; say --overwrite, or choose another --out")
         return
