@@ -17,6 +17,7 @@ from stereo4d.network.precision import resolve_device
 from stereo4d.video.aligning import load_solver, settings_of
 from stereo4d.video.choosing import Choice, choose_weights
 from stereo4d.video.clip import Size, common_size
+from stereo4d.video.flow import load_flow
 from stereo4d.video.frames import Listing
 from stereo4d.video.head_maps import query_times_of
 from stereo4d.video.motion import check_motion
@@ -103,7 +104,25 @@ class Job:
             exact=self.exact,
             query_times=self.query_times,
             windows=self.windows(),
+            flows=self.flows(),
+            flows_are_most=self.options.alignment.motion == "auto",
+            flow_seconds=load_flow(self.options.alignment.flow).seconds_per_pixel if self.flows() else 0.0,
         )
+
+    def flows(self) -> int:
+        """Pairs of frames whose optical flow is found, window by window; none where motion is not looked for."""
+        options, frames = self.options.alignment, len(self.indices)
+        if options.motion == "off" or "motion" not in way_of(options).takes or frames < 2:
+            return 0
+        edges = self._edges_at_most()
+        couples = np.unique(np.sort([edge for edge in edges if edge[0] != edge[1]], axis=1), axis=0)
+        windows = plan_windows(options, frames, edges, self.network_size)
+        return sum(int(((couples >= one.start) & (couples < one.stop)).all(1).sum()) for one in windows)
+
+    def _edges_at_most(self) -> list[Edge]:
+        """The pairs, or such as there may be where that depends on how alike frames look."""
+        frames = len(self.indices)
+        return window_graph(frames) if self.goes_by_similarity else self.edges(frames)
 
     def windows(self) -> tuple[int, ...]:
         """Frames of each window that the clip is solved in; empty where it is solved at once.
@@ -111,9 +130,7 @@ class Job:
         Raises:
             UsageError: windows of these sizes cannot be.
         """
-        frames = len(self.indices)
-        edges = window_graph(frames) if self.goes_by_similarity else self.edges(frames)
-        planned = plan_windows(self.options.alignment, frames, edges, self.network_size)
+        planned = plan_windows(*(self.options.alignment, len(self.indices), self._edges_at_most(), self.network_size))
         return tuple(len(window) for window in planned) if len(planned) > 1 else ()
 
     @cached_property
@@ -170,7 +187,7 @@ def open_job(source: Source, listing: Listing, options: Options) -> Job:
         UsageError: an option is wrong, or asks for what the predictor cannot do.
     """
     options.known.check()
-    way_of(options.alignment, options.known)
+    way = way_of(options.alignment, options.known)
     load_solver(options.alignment.solver)
     check_motion(options.alignment)
     device = resolve_device(options.device)
@@ -199,6 +216,8 @@ def open_job(source: Source, listing: Listing, options: Options) -> Job:
     # All can fail: better now than after the work.
     _ = job.query_times
     _ = job.network_size, most_pairs(job.graph, len(indices)), job.windows()
+    if way.check_edges is not None and not job.goes_by_similarity:
+        way.check_edges(job.edges(len(indices)), len(indices))
     return job
 
 

@@ -16,6 +16,7 @@ _DECODE_SECONDS = 20e-9  # per original pixel of every frame from the first take
 _RESIZE_SECONDS = 40e-9  # per original pixel of a frame that is taken
 _ALIGN_SECONDS = 15e-3, 0.15e-6  # per pair, and per predicted point of it
 _RECORD_SECONDS = 0.7, 1.2e-6  # once, and per network pixel of a frame
+_MASK_SECONDS = 0.05, 0.5e-6  # per pair of frames whose flow is found, and per network pixel of it
 _BASE_MEMORY = 800 << 20  # Python, torch and the libraries
 _ALIGN_MEMORY = 8  # bytes per predicted point of a pair, beside the predictions
 _SCENE_BYTES = 2 + 2 + 1 + 3  # depth, confidence, dynamic, rgb
@@ -35,7 +36,7 @@ class Plan:
     """Of the frames at network size, in pixels."""
     width: int
     seconds: dict[str, float]
-    """By stage: frames, predictions, alignment, recording."""
+    """By stage: frames, predictions, motion where it is looked for, alignment, recording."""
     memory_bytes: int
     """Main memory at the peak, on the CPU; with a GPU, activations and weights move there."""
     disk_bytes: int
@@ -50,6 +51,10 @@ class Plan:
     """1e9 operations a second of matrix products here, measured just now."""
     windows: tuple[int, ...] = ()
     """Frames of each window; empty where all are solved at once."""
+    flows: int = 0
+    """Pairs of frames whose optical flow is found, both ways; those that several windows hold count in each."""
+    flows_are_most: bool = False
+    """Whether there may be none: frames that do not follow one another as in a video are not asked what moves."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -61,11 +66,13 @@ class Plan:
         stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in self.seconds.items())
         times = ", ".join(f"{time:g}" for time in self.query_times)
         most = " at most; which, the run finds out when it has encoded the frames" if self.pairs_are_most else ""
+        follow = ", if frames follow one another as in a video" if self.flows_are_most else ""
         lines = [
             f"weights  {self.predictor}",
             f"frames   {self.frames} of {self.width}x{self.height} pixels",
             f"pairs    {self.pairs}{most}",
             *([f"motion   at {times} of the way"] if self.query_times else []),
+            *([f"flow     of {self.flows} pairs of frames, both ways{follow}"] if self.flows else []),
             *(
                 [f"windows  {len(self.windows)} of {self.windows[0]} frames, and pairs that close loops between them"]
                 if self.windows
@@ -94,6 +101,9 @@ def make_plan(
     pairs_are_most: bool = False,
     query_times: Sequence[float] = (),
     windows: Sequence[int] = (),
+    flows: int = 0,
+    flows_are_most: bool = False,
+    flow_seconds: float = 0.0,
 ) -> Plan:
     """Count and estimate.
 
@@ -109,6 +119,9 @@ def make_plan(
         pairs_are_most: the graph goes by how alike frames look, which chooses E pairs or fewer.
         query_times: when between the frames of a pair points are asked for.
         windows: frames of each window; empty where all are solved at once.
+        flows: pairs of frames whose flow is found, both ways.
+        flows_are_most: whether there may be none.
+        flow_seconds: of one flow, per network pixel.
     """
     height, width = size
     points = 2 * pairs * height * width
@@ -121,6 +134,7 @@ def make_plan(
     left = (sum(windows) + frames) * height * width * 4 if windows else 0
     scene = frames * height * width * (3 + _SCENE_BYTES + _RECORDING_BYTES)
     work = max(cost.memory_bytes, at_once * (predictions + points * _ALIGN_MEMORY), motion)
+    looked = height * width * (2 * flow_seconds + _MASK_SECONDS[1])
     return Plan(
         frames=frames,
         pairs=pairs,
@@ -130,6 +144,7 @@ def make_plan(
         seconds={
             "frames": (span * _DECODE_SECONDS + frames * _RESIZE_SECONDS) * original_size[0] * original_size[1],
             "predictions": cost.seconds,
+            **({"motion": flows * (_MASK_SECONDS[0] + looked)} if flows else {}),
             "alignment": pairs * _ALIGN_SECONDS[0] + points * _ALIGN_SECONDS[1],
             "recording": _RECORD_SECONDS[0] + frames * height * width * _RECORD_SECONDS[1],
         },
@@ -140,4 +155,6 @@ def make_plan(
         network_gflop=cost.gflop,
         probed_gflops=cost.gflops,
         windows=tuple(windows),
+        flows=flows,
+        flows_are_most=flows_are_most,
     )

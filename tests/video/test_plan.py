@@ -1,13 +1,23 @@
 """What a run will take is counted, and said before a weight is read."""
 
+import re
+
 import pytest
 import torch
 
+from stereo4d import AlignmentOptions
+from stereo4d.cli.main import main
+from stereo4d.errors import UsageError
 from stereo4d.network.weights import empty_network
+from stereo4d.video.frames import describe
+from stereo4d.video.job import open_job
 from stereo4d.video.network_cost import count_gflop, network_cost
 from stereo4d.video.network_predictor import NetworkPredictor
+from stereo4d.video.options import Options
 from stereo4d.video.plan import make_plan
 from stereo4d.video.predictor import Cost
+from stereo4d.video.sources import find_source
+from tests.clips import picture, write_clip
 from tests.tiny_weights import CONFIG, write_tiny_weights
 
 
@@ -73,3 +83,47 @@ def test_the_plan_says_frames_pairs_seconds_memory_and_disk():
     text = "\n".join(plan().lines())
     for word in ("frames   10 of 64x48", "pairs    48", "seconds  about", "memory   about", "disk     about", "probed"):
         assert word in text
+
+
+def job_of(folder, **alignment):
+    source = find_source([str(write_clip(folder / "clip.mp4", [picture(i, 48, 64) for i in range(12)]))])
+    options = Options(
+        str(write_tiny_weights(folder)), graph="swin-2-noncyclic", size=32, alignment=AlignmentOptions(**alignment)
+    )
+    return open_job(source, describe(source), options)
+
+
+def test_the_work_of_optical_flow_is_counted_and_windows_count_what_they_share_twice(tmp_path):
+    at_once = job_of(tmp_path, motion="on").plan()
+    assert at_once.flows == 11 + 10
+    assert "flow     of 21 pairs of frames, both ways\n" in "\n".join(at_once.lines())
+    assert at_once.seconds["motion"] > 0
+    in_windows = job_of(tmp_path, motion="auto", window=7, overlap=2).plan()
+    assert in_windows.windows == (7, 7)
+    assert in_windows.flows == 2 * (6 + 5)
+    assert "if frames follow one another as in a video" in "\n".join(in_windows.lines())
+    off = job_of(tmp_path, motion="off").plan()
+    assert off.flows == 0
+    assert "motion" not in off.seconds
+    assert "flow " not in "\n".join(off.lines())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"flow": "nothing"}, "--flow 'nothing' is neither installed"),
+        ({"mask_by": "guess"}, "--mask-by 'guess' is not installed"),
+        ({"terms": ["speed=2"]}, "--terms speed=2: 'speed' is not installed"),
+        ({"terms": ["flow=-1"]}, "--terms flow=-1: the weight must be a number above 0"),
+    ],
+)
+def test_a_dry_run_refuses_names_that_the_run_would_refuse(tmp_path, capsys, wrong, said):
+    with pytest.raises(UsageError, match=re.escape(said)):
+        job_of(tmp_path, **wrong)
+    ((name, value),) = wrong.items()
+    values = value if isinstance(value, list) else [value]
+    clip, weights = str(tmp_path / "clip.mp4"), str(write_tiny_weights(tmp_path))
+    argv = ["reconstruct", clip, "--out", str(tmp_path / "out"), "--weights", weights, "--dry-run"]
+    assert main([*argv, "--" + name.replace("_", "-"), *values]) == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()

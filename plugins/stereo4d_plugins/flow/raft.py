@@ -13,6 +13,7 @@ from stereo4d.video.flow import Flow
 
 _LEAST_SIDE = 128  # the coarsest of its correlations must still hold more than one place
 _STRIDE = 8
+_SECONDS_PER_WEIGHT = 1e-11  # and pixel, for 20 updates: 51e-6 s a pixel measured of the large one, 15e-6 of the small
 
 
 class Raft(Flow):
@@ -32,6 +33,7 @@ class Raft(Flow):
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._network = _network_for(_state(Path(weights)), Path(weights)).to(self._device).eval()
         self._updates = updates
+        self.seconds_per_pixel = _SECONDS_PER_WEIGHT * sum(value.numel() for value in self._network.parameters())
 
     def flow(self, image0: np.ndarray, image1: np.ndarray) -> np.ndarray:
         """See ``Flow.flow``."""
