@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-import rerun as rr
 from rerun.chunk import RrdReader
 from stereo4d_plugins.viewers import rerun_process, rerun_viewer
 from stereo4d_plugins.viewers.clouds import static_cloud
@@ -20,14 +18,6 @@ from stereo4d_plugins.viewers.rerun_viewer import RerunViewer
 
 from stereo4d.types import Scene
 from tests.scenes import wall_and_ball
-
-
-@pytest.fixture(autouse=True)
-def _strict_rerun() -> Iterator[None]:
-    # Without it, wrong shapes only warn and log nothing.
-    rr.set_strict_mode(True)
-    yield
-    rr.set_strict_mode(False)
 
 
 @pytest.fixture(scope="module")
