@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +18,7 @@ from stereo4d.alignment.initialise import initialise
 from stereo4d.alignment.known import KnownResidual
 from stereo4d.alignment.known_report import known_residuals
 from stereo4d.alignment.problem import AlignmentProblem, Cameras, normalise_scale
-from stereo4d.alignment.solver import Progress, ReweightedLeastSquares, Solver
+from stereo4d.alignment.solver import Progress, ReweightedLeastSquares, Solution, Solver
 from stereo4d.alignment.survey import Survey, survey
 from stereo4d.alignment.trust import trusted_pairs
 from stereo4d.alignment.watching import Watch
@@ -118,16 +118,8 @@ def align(
         # In the unit of the pairs: where known quantities set the world's, a smaller world would look better.
         return float(normalise_scale(cameras.pair2world)) * sampled_loss(problem, cameras, floor=floor)
 
-    solution, start_loss = solve(problem), loss_of(start)
-    solved_loss = loss_of(solution.cameras)
-    if problem.terms and not solved_loss <= _TERMS_MAY_COST * start_loss and not anchors.pulls:
-        log.warning(
-            "alignment: what the pairs say and what %s say do not go together; only the pairs are heard",
-            " and ".join(type(term).__name__ for term in problem.terms),
-        )
-        problem = replace(problem, terms=())
-        solution = solve(problem)
-        solved_loss = loss_of(solution.cameras)
+    start_loss = loss_of(start)
+    problem, solution, solved_loss = solve_and_doubt(problem, solve, loss_of, start_loss, pulled=bool(anchors.pulls))
     cameras, reason = solution.cameras, solution.reason
     if not solved_loss <= start_loss and not anchors.pulls and not problem.terms:
         # The solver saw cells; on the pixels themselves its answer must not be worse either.
@@ -152,6 +144,39 @@ def align(
         known=known_residuals(seen, cameras, depth, floor=floor),
         scale_given=anchors.scale_given,
     )
+
+
+def solve_and_doubt(
+    problem: AlignmentProblem,
+    solve: Callable[[AlignmentProblem], Solution],
+    loss_of: Callable[[Cameras], float],
+    start_loss: float,
+    *,
+    pulled: bool,
+) -> tuple[AlignmentProblem, Solution, float]:
+    """Solve, and once more without terms where these and the pairs contradict each other.
+
+    Args:
+        problem: E pairs, and terms.
+        solve: finds cameras.
+        loss_of: how badly the pairs fit cameras.
+        start_loss: that of the start.
+        pulled: whether known quantities may make the pairs fit worse than at the start.
+
+    Returns:
+        The problem that was solved, its solution, and how badly the pairs fit that.
+    """
+    solution = solve(problem)
+    solved_loss = loss_of(solution.cameras)
+    if pulled or not problem.terms or solved_loss <= _TERMS_MAY_COST * start_loss:
+        return problem, solution, solved_loss
+    log.warning(
+        "alignment: what the pairs say and what %s say do not go together; only the pairs are heard",
+        " and ".join(type(term).__name__ for term in problem.terms),
+    )
+    problem = replace(problem, terms=())
+    solution = solve(problem)
+    return problem, solution, loss_of(solution.cameras)
 
 
 def warn_if_meaningless(seen: Survey, misfit: float) -> None:

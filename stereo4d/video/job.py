@@ -23,7 +23,7 @@ from stereo4d.video.head_maps import query_times_of
 from stereo4d.video.motion import check_motion
 from stereo4d.video.options import Options
 from stereo4d.video.pair_graph import Edge, goes_by_similarity, most_pairs, pair_graph, window_graph
-from stereo4d.video.plan import Plan, make_plan
+from stereo4d.video.plan import FlowWork, Plan, make_plan
 from stereo4d.video.predictor import Identity, Predictor
 from stereo4d.video.predictors import load_predictor
 from stereo4d.video.sources import Source, sha256
@@ -104,20 +104,19 @@ class Job:
             exact=self.exact,
             query_times=self.query_times,
             windows=self.windows(),
-            flows=self.flows(),
-            flows_are_most=self.options.alignment.motion == "auto",
-            flow_seconds=load_flow(self.options.alignment.flow).seconds_per_pixel if self.flows() else 0.0,
+            flow=self.flow_work(),
         )
 
-    def flows(self) -> int:
-        """Pairs of frames whose optical flow is found, window by window; none where motion is not looked for."""
+    def flow_work(self) -> FlowWork:
+        """What optical flow is asked for, window by window."""
         options, frames = self.options.alignment, len(self.indices)
         if options.motion == "off" or "motion" not in way_of(options).takes or frames < 2:
-            return 0
+            return FlowWork()
         edges = self._edges_at_most()
         couples = np.unique(np.sort([edge for edge in edges if edge[0] != edge[1]], axis=1), axis=0)
         windows = plan_windows(options, frames, edges, self.network_size)
-        return sum(int(((couples >= one.start) & (couples < one.stop)).all(1).sum()) for one in windows)
+        pairs = sum(int(((couples >= one.start) & (couples < one.stop)).all(1).sum()) for one in windows)
+        return FlowWork(pairs, options.motion == "auto", load_flow(options.flow).seconds_per_pixel)
 
     def _edges_at_most(self) -> list[Edge]:
         """The pairs, or such as there may be where that depends on how alike frames look."""

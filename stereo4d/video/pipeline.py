@@ -66,8 +66,7 @@ def reconstruct(
     Args:
         source: a video, a folder or glob of images, or a list of images.
         out: the scene folder. An interrupted run in it is taken up again if all settings agree.
-        weights: an installed predictor (``"classical"``), ``"embedded"``, a file or folder of weights, or the name of
-            published ones that are here; None takes what suits the clip best.
+        weights: a predictor (``"classical"``), ``"embedded"``, a file or folder, published ones; None takes what suits.
         device: ``auto``, ``cpu``, ``cuda`` ...
         precision: ``auto``, ``bf16`` or ``exact``.
         graph: which frames are paired, for example ``swin-3-noncyclic``; None takes what the predictor does best with.
@@ -91,16 +90,15 @@ def reconstruct(
     Raises:
         Stereo4DError: the kind says what is wrong: input, weights, an option, the pair graph, or the output folder.
     """
-    entries = [str(entry) for entry in ([source] if isinstance(source, str | Path) else source)]
-    selection = Selection(stride, fps, max_frames, start, end)
     options = Options(
-        *(None if weights is None else str(weights), device, precision, graph, size, selection, seed),
+        *(None if weights is None else str(weights), device, precision, graph, size),
+        *(Selection(stride, fps, max_frames, start, end), seed),
         query_times=None if query_times is None else list(query_times),
         alignment=alignment or AlignmentOptions(),
         known=known or KnownFiles(),
         shots=shots,
     )
-    clip = find_source(entries)
+    clip = find_source([str(entry) for entry in ([source] if isinstance(source, str | Path) else source)])
     return run(open_job(clip, describe(clip), options), Path(out), overwrite=overwrite, progress=progress).longest
 
 

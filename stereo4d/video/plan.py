@@ -25,6 +25,23 @@ _RECORDING_BYTES = 6  # per network pixel: points, colours, JPEG, depth
 
 
 @dataclass(frozen=True)
+class FlowWork:
+    """What optical flow is asked for."""
+
+    pairs: int = 0
+    """Of frames, both ways; those that several windows hold count in each."""
+    at_most: bool = False
+    """Whether there may be none: frames that do not follow one another as in a video are not asked what moves."""
+    seconds_per_pixel: float = 0.0
+    """Of one flow."""
+
+    def seconds(self, pixels: int) -> dict[str, float]:
+        """Of flow and masks, by the name of the stage; nothing where there is no work."""
+        looked = pixels * (2 * self.seconds_per_pixel + _MASK_SECONDS[1])
+        return {"motion": self.pairs * (_MASK_SECONDS[0] + looked)} if self.pairs else {}
+
+
+@dataclass(frozen=True)
 class Plan:
     """What will happen, and what it will take."""
 
@@ -51,10 +68,8 @@ class Plan:
     """1e9 operations a second of matrix products here, measured just now."""
     windows: tuple[int, ...] = ()
     """Frames of each window; empty where all are solved at once."""
-    flows: int = 0
-    """Pairs of frames whose optical flow is found, both ways; those that several windows hold count in each."""
-    flows_are_most: bool = False
-    """Whether there may be none: frames that do not follow one another as in a video are not asked what moves."""
+    flow: FlowWork = FlowWork()
+    """What optical flow is asked for."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -66,13 +81,13 @@ class Plan:
         stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in self.seconds.items())
         times = ", ".join(f"{time:g}" for time in self.query_times)
         most = " at most; which, the run finds out when it has encoded the frames" if self.pairs_are_most else ""
-        follow = ", if frames follow one another as in a video" if self.flows_are_most else ""
+        follow = ", if frames follow one another as in a video" if self.flow.at_most else ""
         lines = [
             f"weights  {self.predictor}",
             f"frames   {self.frames} of {self.width}x{self.height} pixels",
             f"pairs    {self.pairs}{most}",
             *([f"motion   at {times} of the way"] if self.query_times else []),
-            *([f"flow     of {self.flows} pairs of frames, both ways{follow}"] if self.flows else []),
+            *([f"flow     of {self.flow.pairs} pairs of frames, both ways{follow}"] if self.flow.pairs else []),
             *(
                 [f"windows  {len(self.windows)} of {self.windows[0]} frames, and pairs that close loops between them"]
                 if self.windows
@@ -101,9 +116,7 @@ def make_plan(
     pairs_are_most: bool = False,
     query_times: Sequence[float] = (),
     windows: Sequence[int] = (),
-    flows: int = 0,
-    flows_are_most: bool = False,
-    flow_seconds: float = 0.0,
+    flow: FlowWork | None = None,
 ) -> Plan:
     """Count and estimate.
 
@@ -116,25 +129,20 @@ def make_plan(
         size: (H, W) at network size.
         original_size: (H, W) of the input's frames.
         exact: predictions are stored in float32.
-        pairs_are_most: the graph goes by how alike frames look, which chooses E pairs or fewer.
+        pairs_are_most: the graph goes by how alike frames look: E pairs or fewer.
         query_times: when between the frames of a pair points are asked for.
         windows: frames of each window; empty where all are solved at once.
-        flows: pairs of frames whose flow is found, both ways.
-        flows_are_most: whether there may be none.
-        flow_seconds: of one flow, per network pixel.
+        flow: what optical flow is asked for; None for nothing.
     """
-    height, width = size
-    points = 2 * pairs * height * width
-    value_bytes = 4 if exact else 2
-    predictions = points * 4 * value_bytes
-    further = points * cost.further_values * value_bytes
+    (height, width), flow = size, flow or FlowWork()
+    points, value_bytes = 2 * pairs * height * width, 4 if exact else 2
+    predictions, further = points * 4 * value_bytes, points * cost.further_values * value_bytes
     motion = frames * height * width * len(query_times) * _MOTION_BYTES
     at_once = max(windows, default=frames) / frames
     # A finished window leaves its depth and confidence, and all of it is put together once more.
     left = (sum(windows) + frames) * height * width * 4 if windows else 0
     scene = frames * height * width * (3 + _SCENE_BYTES + _RECORDING_BYTES)
     work = max(cost.memory_bytes, at_once * (predictions + points * _ALIGN_MEMORY), motion)
-    looked = height * width * (2 * flow_seconds + _MASK_SECONDS[1])
     return Plan(
         frames=frames,
         pairs=pairs,
@@ -144,7 +152,7 @@ def make_plan(
         seconds={
             "frames": (span * _DECODE_SECONDS + frames * _RESIZE_SECONDS) * original_size[0] * original_size[1],
             "predictions": cost.seconds,
-            **({"motion": flows * (_MASK_SECONDS[0] + looked)} if flows else {}),
+            **flow.seconds(height * width),
             "alignment": pairs * _ALIGN_SECONDS[0] + points * _ALIGN_SECONDS[1],
             "recording": _RECORD_SECONDS[0] + frames * height * width * _RECORD_SECONDS[1],
         },
@@ -155,6 +163,5 @@ def make_plan(
         network_gflop=cost.gflop,
         probed_gflops=cost.gflops,
         windows=tuple(windows),
-        flows=flows,
-        flows_are_most=flows_are_most,
+        flow=flow,
     )

@@ -95,15 +95,15 @@ def job_of(folder, **alignment):
 
 def test_the_work_of_optical_flow_is_counted_and_windows_count_what_they_share_twice(tmp_path):
     at_once = job_of(tmp_path, motion="on").plan()
-    assert at_once.flows == 11 + 10
+    assert at_once.flow.pairs == 11 + 10
     assert "flow     of 21 pairs of frames, both ways\n" in "\n".join(at_once.lines())
     assert at_once.seconds["motion"] > 0
     in_windows = job_of(tmp_path, motion="auto", window=7, overlap=2).plan()
     assert in_windows.windows == (7, 7)
-    assert in_windows.flows == 2 * (6 + 5)
+    assert in_windows.flow.pairs == 2 * (6 + 5)
     assert "if frames follow one another as in a video" in "\n".join(in_windows.lines())
     off = job_of(tmp_path, motion="off").plan()
-    assert off.flows == 0
+    assert off.flow.pairs == 0
     assert "motion" not in off.seconds
     assert "flow " not in "\n".join(off.lines())
 
