@@ -38,11 +38,12 @@ class Aligned:
     steps: tuple[AlignmentStep, ...]
     """Every step on the way, for the viewer; none of windows."""
     windows: Mapping[str, Any] = field(default_factory=dict)
-    """What the manifest says of the windows, and of the loops between them; empty where all was solved at once.
+    """What the manifest says of the windows and of the loops between them, or of the anchor; empty where all was
+    solved at once.
 
     Depth and confidence of the result then are float16, mapped from disk."""
     beside: frozenset[int] = frozenset()
-    """Pairs of frames that are together in no window."""
+    """Pairs that nobody asked, such as those of frames that are together in no window."""
 
 
 def load_solver(name: str) -> Solver:

@@ -73,8 +73,7 @@ def alignment_lines(manifest: Mapping[str, Any]) -> list[str]:
     aside = went["pairs_set_aside"]
     named = ", ".join(f"{i}→{j}" for i, j in aside[:8]) + (" ..." if len(aside) > 8 else "")
     lines = [
-        f"alignment  loss {went['start_loss']:.5f} to {went['solved_loss']:.5f} on a sample of the pixels, "
-        f"{went['final_loss']:.5f} on all, in {went['iterations']} iterations; {went['stopped']}",
+        _solved_line(went),
         f"set aside  {len(aside)} of {count} pairs" + (f", which contradict the others: {named}" if aside else ""),
         *_window_lines(went),
     ]
@@ -82,6 +81,18 @@ def alignment_lines(manifest: Mapping[str, Any]) -> list[str]:
         if (known := manifest["known"].get(name)) is not None:
             lines += _known_lines(name, known)
     return [*lines, *_motion_lines(manifest.get("motion")), f"scale      {manifest['scale']}"]
+
+
+def _solved_line(went: Mapping[str, Any]) -> str:
+    """How cameras were found."""
+    if "anchor" in went:
+        lost = len(went["frames_without_pose"])
+        failed = f", of which {lost} found no place" if lost else ""
+        return f"alignment  loss {went['final_loss']:.5f}; {went['stopped']}, cameras by PnP{failed}"
+    return (
+        f"alignment  loss {went['start_loss']:.5f} to {went['solved_loss']:.5f} on a sample of the pixels, "
+        f"{went['final_loss']:.5f} on all, in {went['iterations']} iterations; {went['stopped']}"
+    )
 
 
 def _motion_lines(motion: Mapping[str, Any] | None) -> list[str]:

@@ -23,6 +23,8 @@ class GraphKind(ABC):
 
     by_similarity = False
     """Whether it asks how alike frames look."""
+    one_way = False
+    """Whether pairs are looked at from their first frame only."""
 
     @abstractmethod
     def pairs(self, num_frames: int, similarity: np.ndarray | None) -> Iterable[Edge]:
@@ -82,6 +84,26 @@ class OneReference(GraphKind):
 
 
 @dataclass(frozen=True)
+class Anchor(GraphKind):
+    """One frame with every other, seen from there only: what an anchored alignment asks for."""
+
+    frame: int | None
+    """None takes the middle one."""
+    one_way = True
+
+    def pairs(self, num_frames: int, similarity: np.ndarray | None) -> list[Edge]:
+        """See ``GraphKind.pairs``.
+
+        Raises:
+            GraphError: there is no such frame.
+        """
+        anchor = num_frames // 2 if self.frame is None else self.frame
+        if anchor >= num_frames:
+            raise GraphError(f"pair graph anchor-{anchor}: there are frames 0 to {num_frames - 1}; name one of them")
+        return [(anchor, j) for j in range(num_frames) if j != anchor]
+
+
+@dataclass(frozen=True)
 class Retrieval(GraphKind):
     """Frames that look alike; see the module ``retrieval``."""
 
@@ -126,6 +148,7 @@ def _window(offsets: Callable[[int], Iterable[int]]) -> _Written:
 
 KINDS: dict[str, _Written] = {
     "complete": _Written("", "", Complete),
+    "anchor": _Written("[-R]", r"(?:-(\d+))?", lambda frame: Anchor(None if frame is None else int(frame))),
     "oneref": _Written("[-R]", r"(?:-(\d+))?", lambda reference: OneReference(int(reference or 0))),
     "swin": _window(lambda window: range(1, window + 1)),
     "logwin": _window(lambda window: (2**k for k in range(window))),

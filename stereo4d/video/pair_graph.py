@@ -6,6 +6,7 @@ The names are those that users of the family know. W is a window, 3 if left out;
 ==================================  ================================================================================
 ``complete``                        every frame with every other
 ``oneref[-R]``                      frame R (0 if left out) with every other
+``anchor[-R]``                      the same from R's side only (the middle frame if left out), for --align anchored
 ``swin[-W][-noncyclic]``            frames 1 ... W apart
 ``logwin[-W][-noncyclic]``          1, 2, 4 ... 2^(W-1) apart
 ``swinstride[-W][-noncyclic]``      1, 3, 5 ... 2W-1 apart
@@ -16,7 +17,7 @@ The names are those that users of the family know. W is a window, 3 if left out;
 ==================================  ================================================================================
 
 After a comma, ``seqD`` keeps only pairs of frames at most D apart, and ``cycD`` counts the distance around the ring:
-``complete,seq3``, ``swin-5,cyc4``. Pairs always come both ways, and no frame is paired with itself.
+``complete,seq3``, ``swin-5,cyc4``. Pairs come both ways (but those of ``anchor``), and no frame is paired with itself.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ DEFAULT_GRAPH = "swin-3-noncyclic"
 
 
 def pair_graph(name: str, num_frames: int, *, similarity: np.ndarray | None = None) -> list[Edge]:
-    """The directed pairs of a named graph, both ways, every frame in at least one.
+    """The directed pairs of a named graph, every frame in at least one.
 
     Args:
         name: for example ``"swin-3-noncyclic"``; see the module's docstring.
@@ -55,7 +56,8 @@ def pair_graph(name: str, num_frames: int, *, similarity: np.ndarray | None = No
     if num_frames == 1:
         return [(0, 0)]
     edges = [edge for edge in graph.kind.pairs(num_frames, similarity) if graph.keeps(edge, num_frames)]
-    return check_no_frame_alone(both_ways(edges), num_frames, name)
+    edges = sorted(edges, key=_by_later_frame) if graph.kind.one_way else both_ways(edges)
+    return check_no_frame_alone(edges, num_frames, name)
 
 
 def most_pairs(name: str, num_frames: int) -> int:
@@ -85,7 +87,11 @@ def window_graph(num_frames: int, window: int = DEFAULT_WINDOW) -> list[Edge]:
 def both_ways(edges: Iterable[Edge]) -> list[Edge]:
     """The edges and their mirrors, each once, ordered by later frame, then by earlier frame."""
     unique = {edge for i, j in edges for edge in ((i, j), (j, i))}
-    return sorted(unique, key=lambda edge: (max(edge), min(edge), edge))
+    return sorted(unique, key=_by_later_frame)
+
+
+def _by_later_frame(edge: Edge) -> tuple[int, int, Edge]:
+    return max(edge), min(edge), edge
 
 
 def check_no_frame_alone(edges: list[Edge], num_frames: int, name: str) -> list[Edge]:

@@ -20,9 +20,10 @@ from stereo4d.video.making import collected_warnings, make_scene
 from stereo4d.video.manifest import Provenance
 from stereo4d.video.motion import check_motion
 from stereo4d.video.options import StoredOptions
-from stereo4d.video.solving import Approach, solve_clip
+from stereo4d.video.solving import Approach
 from stereo4d.video.sources import Source, sha256
 from stereo4d.video.stored_pairs import StoredPairs, open_pairs
+from stereo4d.video.ways import way_of
 from stereo4d.video.workspace import Workspace
 
 
@@ -51,6 +52,7 @@ def align_stored(
     """
     options = options or StoredOptions()
     options.known.check()
+    way = way_of(options.alignment, options.known)
     load_solver(options.alignment.solver)
     check_motion(options.alignment)
     device = resolve_device(options.device)
@@ -64,7 +66,7 @@ def align_stored(
         workspace = Workspace(Path(out), provenance.sections["settings"], overwrite=overwrite)
         approach = Approach(options.alignment, options.seed, device, workspace.settings_hash)
         try:
-            aligned, motion = solve_clip(
+            aligned, motion = way.solve(
                 *(stored.paths, stored.clip, known, approach, workspace),
                 chosen=stored.chosen(options.graph),
                 progress=progress,
