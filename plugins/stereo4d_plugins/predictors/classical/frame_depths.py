@@ -114,7 +114,7 @@ def frame_depth(
     if not agreeing:
         unknown = np.full(size, LEAST, np.float32), np.zeros(size, np.float32)
         return FrameDepth(sphere(size, intrinsics, typical), *unknown)
-    return _filled(fuse(agreeing), size, intrinsics, typical)
+    return _filled(fuse(agreeing), typical)
 
 
 def sphere(size: tuple[int, int], intrinsics: np.ndarray, inverse_distance: float) -> np.ndarray:
@@ -124,7 +124,7 @@ def sphere(size: tuple[int, int], intrinsics: np.ndarray, inverse_distance: floa
     return (inverse_distance * np.sqrt(1 + plane)).astype(np.float32)
 
 
-def _filled(fused: Fused, size: tuple[int, int], intrinsics: np.ndarray, typical: float) -> FrameDepth:
+def _filled(fused: Fused, typical: float) -> FrameDepth:
     sure = confidence(fused.inverse_depth, fused.deviation, fused.moving)
     weight = (sure - LEAST) / (sure - LEAST + _UNSURE)
     # A few pixels alone among unknown ones are chance matches: they should not colour a whole hole.

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from stereo4d import registry
 from stereo4d.progress import SILENT, Progress
 from stereo4d.types import DYNAMICS, PairPrediction
 from stereo4d.video.clip import Clip
-from stereo4d.video.flow import GROUP as FLOWS
+from stereo4d.video.flow import load_flow
 from stereo4d.video.pair_graph import Edge
 from stereo4d.video.predictor import ClipPredictor, Predictor, Traits
 from stereo4d_plugins.predictors.classical.calibration import ClipCalibration, calibrate_clip
@@ -48,7 +47,7 @@ class ClassicalClip(ClipPredictor):
 
     def __init__(self, clip: Clip, edges: Sequence[Edge], calibration: ClipCalibration, *, seed: int = 0) -> None:
         """Begin with a clip whose cameras are known as far as they can be."""
-        flow = registry.load(FLOWS, "dis")()
+        flow = load_flow("dis")
         self._calibration = calibration
         self._depths = ClipDepths(clip.rgb, edges, calibration, flow, seed=seed)
         self._left = Counter(frame for edge in edges for frame in edge)
