@@ -23,6 +23,7 @@ from stereo4d.errors import OutputError, ShapeError, UsageError
 from stereo4d.geometry.rigid import rotation_from_vector
 from stereo4d.viewing import load_viewer
 from tests.alignment_steps import settling
+from tests.recordings import columns_of
 from tests.worlds import problem_of
 
 RGB = np.random.default_rng(0).integers(0, 255, (5, 32, 48, 3), dtype=np.uint8)
@@ -78,9 +79,7 @@ def test_a_recording_has_these_entities_on_the_timeline_of_iterations(recording)
         "/focal": "Scalars:scalars",
         "/residual": "EncodedImage:blob",
     }
-    columns: dict[str, set[str]] = {}
-    for chunk in RrdReader(recording).stream():
-        columns.setdefault(chunk.entity_path, set()).update(chunk.to_record_batch().schema.names)
+    columns = columns_of(recording)
     for entity, column in moving.items():
         assert {"iteration", column} <= columns[entity], entity
     for entity in ("/world/start", "/frames"):

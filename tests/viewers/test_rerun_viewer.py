@@ -17,6 +17,7 @@ from stereo4d_plugins.viewers.rerun_look import HALF_VIEW, Look, blueprint
 from stereo4d_plugins.viewers.rerun_viewer import RerunViewer
 
 from stereo4d.types import Scene
+from tests.recordings import columns_of
 from tests.scenes import wall_and_ball
 
 
@@ -70,9 +71,7 @@ def test_a_recording_has_these_entities_on_these_timelines(recording):
         "/world/camera_path": "LineStrips3D:strips",
         "/world/points/dynamic": "Points3D:positions",
     }
-    columns: dict[str, set[str]] = {}
-    for chunk in RrdReader(recording).stream():
-        columns.setdefault(chunk.entity_path, set()).update(chunk.to_record_batch().schema.names)
+    columns = columns_of(recording)
     for entity, column in moving.items():
         assert {"frame", "time", column} <= columns[entity], entity
     assert {"frame", "time"}.isdisjoint(columns["/world/points/static"])
