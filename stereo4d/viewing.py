@@ -6,7 +6,8 @@ A viewer is a class found by entry point (group ``stereo4d.viewers``), built wit
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,18 @@ if TYPE_CHECKING:
     from stereo4d.data.pair_batch import PairBatch
 
 GROUP = "stereo4d.viewers"
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What can be seen of a run at some time."""
+
+    name: str
+    """Of the part of the clip."""
+    scene: Scene
+    """Its frames; parts that are not finished share one world, in the order in which they come."""
+    finished: bool = False
+    """Whether nothing more will come of it."""
 
 
 class Viewer(ABC):
@@ -101,6 +114,18 @@ class Viewer(ABC):
             UsageError: this viewer cannot show (the default).
         """
         raise UsageError(f"{type(self).__name__} only writes files; open {path} with a program that reads it")
+
+    def follow(self, sightings: Iterable[Sighting | None], *, address: str | None = None) -> int:
+        """Show a run while it works, until it is finished and the person closes it; returns an exit code.
+
+        Args:
+            sightings: what can be seen of it, as it comes; None whenever there is nothing new.
+            address: of a viewer that is open already; None opens one.
+
+        Raises:
+            UsageError: this viewer shows finished files only (the default).
+        """
+        raise UsageError(f"{type(self).__name__} shows finished scenes only; leave --follow out when the run has ended")
 
     def screenshot(self, path: Path, picture: Path, *, frame: int | None = None) -> Path:
         """Render a written file to a PNG without a window, and return the picture's path.

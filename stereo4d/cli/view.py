@@ -16,6 +16,8 @@ def view(
     web: bool = False,
     screenshot: str | None = None,
     frame: int | None = None,
+    follow: bool = False,
+    viewer: str | None = None,
 ) -> int:
     """Look at a scene, or at how it was aligned: in a window, in the browser, or as a picture.
 
@@ -26,17 +28,50 @@ def view(
         screenshot: write a picture (PNG) to this file instead; needs no display.
         frame: frame index of the input that the picture shows, by default the middle one; of an alignment, the
             iteration, by default the last.
+        follow: the folder is one that stereo4d reconstruct writes to now: show its windows as they are finished.
+        viewer: with --follow, the address of a Rerun viewer that is open already, here or elsewhere, such as
+            rerun+http://127.0.0.1:9876/proxy.
     """
+    if follow:
+        return follow_run(Path(path), viewer, other_ways=alignment or web or screenshot is not None)
+    if viewer is not None:
+        raise UsageError(f"--viewer {viewer} goes with --follow")
     if web and screenshot is not None:
         raise UsageError("--web and --screenshot exclude each other; give one of them")
     if frame is not None and screenshot is None:
         raise UsageError(f"--frame {frame} goes with --screenshot; in the viewer, move the time cursor")
-    viewer = load_viewer("rerun")
-    recording = find_alignment(Path(path), viewer) if alignment else find_recording(Path(path), viewer)
+    shows = load_viewer("rerun")
+    recording = find_alignment(Path(path), shows) if alignment else find_recording(Path(path), shows)
     if screenshot is None:
-        return viewer.show(recording, web=web)
-    print(viewer.screenshot(recording, Path(screenshot), frame=frame))
+        return shows.show(recording, web=web)
+    print(shows.screenshot(recording, Path(screenshot), frame=frame))
     return 0
+
+
+def follow_run(folder: Path, address: str | None, *, other_ways: bool) -> int:
+    """Show a run while it works; returns an exit code.
+
+    Args:
+        folder: that it writes to.
+        address: of a viewer that is open already; None opens a window.
+        other_ways: whether the user asks for the browser, a picture or the alignment as well.
+
+    Raises:
+        UsageError: the user does, or there is no display.
+        InputError: the path is no folder.
+    """
+    if other_ways:
+        raise UsageError("--follow shows a run as it comes: it goes without --alignment, --web and --screenshot")
+    if folder.is_file():
+        raise InputError(f"{folder} is a file; --follow takes the folder that stereo4d reconstruct --out writes to")
+    if not folder.is_dir():
+        print(f"waiting for {folder}, until Ctrl-C", flush=True)
+    from stereo4d.video.following import follow_run as sightings_of
+
+    try:
+        return load_viewer("rerun").follow(sightings_of(folder), address=address)
+    except KeyboardInterrupt:
+        return 0  # the way to end it from the terminal is not a failure
 
 
 def find_recording(path: Path, viewer: Viewer) -> Path:

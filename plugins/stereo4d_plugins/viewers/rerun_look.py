@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import rerun as rr
 import rerun.blueprint as rrb
 
 from stereo4d.types import Scene
-from stereo4d_plugins.viewers.clouds import Cloud, confidence_floor
-from stereo4d_plugins.viewers.rerun_maps import ShownMap
+from stereo4d_plugins.viewers.clouds import Cloud, confidence_floor, static_cloud
+from stereo4d_plugins.viewers.rerun_maps import ShownMap, shown_maps
 
 BACKGROUND = (18, 20, 28)
 PATH_COLOR = (255, 170, 40)
@@ -54,6 +55,28 @@ class Look:
     def moving_name(self) -> str:
         """Name of the points that change from frame to frame."""
         return "dynamic" if self.knows_motion else "frame"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A scene, and what is found out about it once before it is logged."""
+
+    scene: Scene
+    look: Look
+    cloud: Cloud
+    """What stands still."""
+    maps: tuple[ShownMap, ...]
+
+    @classmethod
+    def of(cls, scene: Scene, static_points: int) -> Shown:
+        """Look at a scene."""
+        look = Look.of(scene)
+        return cls(scene, look, static_cloud(scene, look.confidence_floor, limit=static_points), shown_maps(scene))
+
+    @property
+    def layout(self) -> rrb.Blueprint:
+        """Of the window."""
+        return blueprint(self.scene, self.cloud, self.look, self.maps)
 
 
 def blueprint(scene: Scene, cloud: Cloud, look: Look, maps: Sequence[ShownMap] = ()) -> rrb.Blueprint:
@@ -142,3 +165,9 @@ def _eye_above_path(scene: Scene, look: Look) -> rrb.EyeControls3D:
     reach = max(float(np.linalg.norm(centres - middle, axis=1).max()), 0.2 * look.typical_depth)
     position = middle - 2.2 * reach * down - 0.8 * reach * forward
     return rrb.EyeControls3D(position=position, look_target=middle, eye_up=forward)
+
+
+def points_of(cloud: Cloud) -> rr.Points3D:
+    """A cloud as Rerun shows it."""
+    # Half the spacing would leave gaps on surfaces seen at an angle.
+    return rr.Points3D(cloud.points, colors=cloud.colors, radii=0.65 * cloud.spacing)

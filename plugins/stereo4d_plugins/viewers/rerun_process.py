@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -76,22 +77,65 @@ def verify_recording(path: Path) -> None:
         raise InputError(f"{path} is damaged ({reason}); write it again")
 
 
+def check_display(what: object, instead: str) -> None:
+    """See that a window can be opened.
+
+    Args:
+        what: is to be shown in it.
+        instead: what to do where it cannot.
+
+    Raises:
+        UsageError: there is no display.
+    """
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise UsageError(f"no display to open {what} on (DISPLAY and WAYLAND_DISPLAY are empty); {instead}")
+
+
 def open_window(path: Path) -> int:
     """Show a recording in a window until it is closed; returns the viewer's exit code.
 
     Raises:
         UsageError: there is no display.
     """
-    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise UsageError(
-            f"no display to open {path} on (DISPLAY and WAYLAND_DISPLAY are empty); "
-            "use --web for the browser, or --screenshot OUT.png for a picture"
-        )
+    check_display(path, "use --web for the browser, or --screenshot OUT.png for a picture")
     with viewer_process("--bind", "127.0.0.1", "--port", "auto", str(path)) as process:
         try:
             return process.wait()
         except KeyboardInterrupt:
             return 0  # the way to end it from the terminal is not a failure
+
+
+@dataclass(frozen=True)
+class OpenViewer:
+    """A viewer that recordings can be sent to."""
+
+    address: str
+    process: subprocess.Popen[bytes] | None = None
+    """None where somebody else opened it."""
+
+    def closed(self) -> bool:
+        """Whether the person has closed it; that of others is not watched."""
+        return self.process is not None and self.process.poll() is not None
+
+    def wait(self) -> int:
+        """Wait until it is closed, and return its exit code; at once for that of others."""
+        return 0 if self.process is None else self.process.wait()
+
+
+@contextmanager
+def open_viewer(address: str | None = None) -> Iterator[OpenViewer]:
+    """A window of our own, for as long as the block runs, or the viewer that somebody else has opened at an address.
+
+    Raises:
+        UsageError: there is no display.
+    """
+    if address is not None:
+        yield OpenViewer(address)
+        return
+    check_display("a window", "open a viewer elsewhere (rerun), and give its address with --viewer")
+    port = free_port()
+    with viewer_process("--bind", "127.0.0.1", "--port", str(port), "--hide-welcome-screen") as process:
+        yield OpenViewer(f"rerun+http://127.0.0.1:{port}/proxy", process)
 
 
 @contextmanager

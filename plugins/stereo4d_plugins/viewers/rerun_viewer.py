@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +12,14 @@ import rerun as rr
 
 from stereo4d.storage import atomic_file
 from stereo4d.types import Scene
-from stereo4d.viewing import Viewer
+from stereo4d.viewing import Sighting, Viewer
 from stereo4d_plugins.viewers import rerun_process, rerun_web
-from stereo4d_plugins.viewers.clouds import Cloud, frame_cloud, static_cloud, trusted
+from stereo4d_plugins.viewers.clouds import Cloud, frame_cloud, trusted
 from stereo4d_plugins.viewers.rerun_alignment import write_alignment
 from stereo4d_plugins.viewers.rerun_file import recording_file
-from stereo4d_plugins.viewers.rerun_look import PATH_COLOR, Look, blueprint
-from stereo4d_plugins.viewers.rerun_maps import log_maps, shown_maps
+from stereo4d_plugins.viewers.rerun_live import follow
+from stereo4d_plugins.viewers.rerun_look import PATH_COLOR, Look, Shown, points_of
+from stereo4d_plugins.viewers.rerun_maps import log_maps
 from stereo4d_plugins.viewers.rerun_motion import Trails, log_arrows, log_between
 
 if TYPE_CHECKING:
@@ -63,22 +64,23 @@ class RerunViewer(Viewer):
         ``world/motion/arrows`` and ``world/motion/trails``. Timelines: ``frame`` (index in the input), ``time``; points
         at times between frames are on the latter only.
         """
-        look = Look.of(scene)
-        cloud = static_cloud(scene, look.confidence_floor, limit=self.static_points)
-        maps = shown_maps(scene)
-        trails = None if scene.motion_samples is None else Trails(scene, look)
-        with recording_file(path, blueprint(scene, cloud, look, maps)) as recording:
-            _log_static(recording, scene, cloud)
-            for frame in range(len(scene)):
-                recording.set_time("frame", sequence=int(scene.frame_indices[frame]))
-                recording.set_time("time", duration=float(scene.times[frame]))
-                self._log_frame(recording, scene, frame, look)
-                log_maps(recording, scene, frame, maps)
-                if trails is not None:
-                    log_arrows(recording, scene, frame, look)
-                    trails.log(recording, frame)
-                    log_between(recording, scene, frame, look)
+        shown = Shown.of(scene, self.static_points)
+        with recording_file(path, shown.layout) as recording:
+            self.log(recording, shown)
         return path
+
+    def log(self, recording: rr.RecordingStream, shown: Shown) -> None:
+        """Log all of a scene; see ``write``."""
+        scene, look = shown.scene, shown.look
+        trails = None if scene.motion_samples is None else Trails(scene, look)
+        _log_static(recording, scene, shown.cloud)
+        for frame in range(len(scene)):
+            self.log_frame(recording, scene, frame, look)
+            log_maps(recording, scene, frame, shown.maps)
+            if trails is not None:
+                log_arrows(recording, scene, frame, look)
+                trails.log(recording, frame)
+                log_between(recording, scene, frame, look)
 
     def write_alignment(self, steps: Sequence[AlignmentStep], path: Path, *, rgb: np.ndarray | None = None) -> Path:
         """Write the recording; see ``Viewer.write_alignment`` and ``rerun_alignment.write_alignment``."""
@@ -100,6 +102,10 @@ class RerunViewer(Viewer):
         rerun_process.check_recording(path)
         return rerun_web.serve_web(path) if web else rerun_process.open_window(path)
 
+    def follow(self, sightings: Iterable[Sighting | None], *, address: str | None = None) -> int:
+        """Show a run as it comes; see ``Viewer.follow`` and ``rerun_live.follow``."""
+        return follow(self, sightings, address)
+
     def screenshot(self, path: Path, picture: Path, *, frame: int | None = None) -> Path:
         """Render a recording; see ``Viewer.screenshot``."""
         rerun_process.check_recording(path)
@@ -110,7 +116,10 @@ class RerunViewer(Viewer):
             partial.write_bytes(content)
         return picture
 
-    def _log_frame(self, recording: rr.RecordingStream, scene: Scene, frame: int, look: Look) -> None:
+    def log_frame(self, recording: rr.RecordingStream, scene: Scene, frame: int, look: Look) -> None:
+        """Log one frame, at its time: camera, pictures, points of what moves, and the camera's way so far."""
+        recording.set_time("frame", sequence=int(scene.frame_indices[frame]))
+        recording.set_time("time", duration=float(scene.times[frame]))
         cam2world, depth = scene.cam2world[frame], np.asarray(scene.depth[frame])
         confidence, rgb = np.asarray(scene.confidence[frame]), np.ascontiguousarray(scene.rgb[frame])
         recording.log("world/camera", rr.Transform3D(translation=cam2world[:3, 3], mat3x3=cam2world[:3, :3]))
@@ -133,18 +142,13 @@ class RerunViewer(Viewer):
             shown &= np.asarray(scene.dynamic[frame]) != 0
         limit = min(self.frame_points, max(1, self.all_frames_points // len(scene)))
         points = frame_cloud(scene, frame, shown, limit=limit)
-        recording.log(f"world/points/{look.moving_name}", _points(points))
+        recording.log(f"world/points/{look.moving_name}", points_of(points))
 
 
 def _log_static(recording: rr.RecordingStream, scene: Scene, cloud: Cloud) -> None:
     recording.log("world", rr.ViewCoordinates.RDF, static=True)
-    recording.log("world/points/static", _points(cloud), static=True)
+    recording.log("world/points/static", points_of(cloud), static=True)
     recording.send_property("scene", rr.AnyValues(frames=len(scene), scale=scene.scale))
-
-
-def _points(cloud: Cloud) -> rr.Points3D:
-    # Half the spacing would leave gaps on surfaces seen at an angle.
-    return rr.Points3D(cloud.points, colors=cloud.colors, radii=0.65 * cloud.spacing)
 
 
 def _path(cam2world: np.ndarray, look: Look) -> rr.LineStrips3D:
