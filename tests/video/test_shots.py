@@ -85,8 +85,9 @@ def test_a_finished_clip_is_not_overwritten_unasked_and_replaced_when_asked(clip
     assert sorted(entry.name for entry in out.iterdir()) == ["manifest.json", "shot-000", "shot-002"]
 
 
-def test_an_interrupted_run_keeps_the_shots_that_it_has_finished(clip, split, weights, tmp_path, monkeypatch):
-    out, make, calls = tmp_path / "out", shots._make_one, []
+def interrupt_after_one_shot(clip, out, weights, monkeypatch) -> None:
+    """A reconstruction that ends by Ctrl-C when its first shot is finished."""
+    make, calls = shots._make_one, []
 
     def one_and_no_more(*given):
         if calls:
@@ -98,6 +99,11 @@ def test_an_interrupted_run_keeps_the_shots_that_it_has_finished(clip, split, we
         patch.setattr(shots, "_make_one", one_and_no_more)
         with pytest.raises(KeyboardInterrupt):
             reconstruct(clip, out, weights=weights, **TOLD)
+
+
+def test_an_interrupted_run_keeps_the_shots_that_it_has_finished(clip, split, weights, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    interrupt_after_one_shot(clip, out, weights, monkeypatch)
     assert [entry.name for entry in out.iterdir()] == [UNFINISHED]
     finished = out / UNFINISHED / "shots" / "shot-000" / "manifest.json"
     before = finished.stat().st_mtime_ns
@@ -112,18 +118,8 @@ def test_an_interrupted_run_keeps_the_shots_that_it_has_finished(clip, split, we
 
 
 def test_shots_finished_with_other_options_are_made_again(clip, weights, tmp_path, monkeypatch):
-    out, make, calls = tmp_path / "out", shots._make_one, []
-
-    def one_and_no_more(*given):
-        if calls:
-            raise KeyboardInterrupt
-        calls.append(1)
-        make(*given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(shots, "_make_one", one_and_no_more)
-        with pytest.raises(KeyboardInterrupt):
-            reconstruct(clip, out, weights=weights, **TOLD)
+    out = tmp_path / "out"
+    interrupt_after_one_shot(clip, out, weights, monkeypatch)
     other = {**TOLD, "alignment": AlignmentOptions(motion="off", per_frame_focal=True)}
     reconstruct(clip, out, weights=weights, **other)
     assert all(manifest_of(out / name)["settings"]["alignment"]["per_frame_focal"] for name in ("shot-000", "shot-002"))
