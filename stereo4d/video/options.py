@@ -23,7 +23,8 @@ class AlignmentOptions:
 
     align: str = "joint"
     """joint: all pairs are heard and a solver finds the cameras. anchored: every frame is paired with one frame and
-    nothing is solved, as in MonST3R's real-time mode; faster, and less exact."""
+    nothing is solved, as in MonST3R's real-time mode; faster, and less exact. window-wise: as MonST3R does long clips,
+    every window holds what the one before has found; for comparison."""
     shared_focal: bool = False
     """One focal for all frames; so by default where all of them are of one size."""
     per_frame_focal: bool = False

@@ -12,7 +12,7 @@ import numpy as np
 from stereo4d.alignment.known import Known
 from stereo4d.errors import UsageError
 from stereo4d.progress import SILENT, Progress
-from stereo4d.video import anchored, solving
+from stereo4d.video import anchored, solving, windowwise
 from stereo4d.video.aligning import Aligned
 from stereo4d.video.clip import Clip
 from stereo4d.video.known_files import QUANTITIES, KnownFiles
@@ -64,6 +64,7 @@ WAYS: Mapping[str, Way] = {
         takes=frozenset(("align", "shared_focal")),
         knows=frozenset(("intrinsics", "masks")),
     ),
+    "window-wise": Way(windowwise.solve_window_wise, knows=frozenset(("intrinsics", "masks"))),
 }
 
 
