@@ -136,7 +136,7 @@ class RerunViewer(Viewer):
         recording.log("world/camera/image/depth", depth_image)
         colored = _confidence_colors(confidence, look.confidence_top)
         recording.log("confidence", rr.Image(colored).compress(jpeg_quality=self.jpeg_quality))
-        recording.log("world/camera_path", _path(scene.cam2world[: frame + 1], look))
+        recording.log("world/camera_path", _path(scene.cam2world[: frame + 1]))
         shown = trusted(depth, confidence, look.confidence_floor)
         if look.knows_motion:
             shown &= np.asarray(scene.dynamic[frame]) != 0
@@ -151,7 +151,7 @@ def _log_static(recording: rr.RecordingStream, scene: Scene, cloud: Cloud) -> No
     recording.send_property("scene", rr.AnyValues(frames=len(scene), scale=scene.scale))
 
 
-def _path(cam2world: np.ndarray, look: Look) -> rr.LineStrips3D:
+def _path(cam2world: np.ndarray) -> rr.LineStrips3D:
     """The camera's way so far, (frames, 4, 4), as one line."""
     rows = np.unique(np.linspace(0, len(cam2world) - 1, min(len(cam2world), PATH_VERTICES)).round().astype(int))
     return rr.LineStrips3D([cam2world[rows, :3, 3]], colors=[PATH_COLOR], radii=rr.Radius.ui_points(1.8))
