@@ -118,7 +118,7 @@ class ClipTruth:
     intrinsics: np.ndarray
     """(N, 3, 3) float32, pixels of the clip's frames."""
     depth: np.ndarray
-    """(N, H, W) float32, distance along the optical axis; every pixel is measured."""
+    """(N, H, W) float32, distance along the optical axis; 0 where nothing is measured (sky)."""
     dynamic: np.ndarray
     """(N, H, W) uint8: 1 where the surface moves on its own."""
     times: np.ndarray

@@ -92,3 +92,10 @@ def test_camera_paths_of_a_clip_without_truth_are_compared(tmp_path, capsys):
 def test_what_cannot_be_measured_is_wrong_usage(capsys, bad, said):
     assert main(["evaluate", *bad, "--quiet"]) == 2
     assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_clip_of_any_kind_of_place_can_be_asked_for(tmp_path, capsys):
+    assert main(["synthesize", "--out", str(tmp_path), "--kind", "street", *SMALL]) == 0
+    assert load_truth(tmp_path).clip.depth.shape == (3, 32, 48)
+    assert main(["synthesize", "--out", str(tmp_path / "moon"), "--kind", "moon", *SMALL]) == 2
+    assert "street" in capsys.readouterr().err.splitlines()[-1]

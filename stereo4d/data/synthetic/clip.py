@@ -2,7 +2,8 @@
 
 A clip folder holds ``clip.mp4``, ``frames/000000.png`` ... (the same frames without compression) and
 ``truth.safetensors``: ``cam2world`` ``intrinsics`` ``depth`` ``dynamic`` ``times`` as in ``ClipTruth``, ``surface``
-N x H x W u8, and the world itself (``world/...``), from which the position of every surface point follows at any time.
+N x H x W u8, and how the world moves (``world/...`` or ``bodies/...``), from which the position of every surface point
+follows at any time.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stereo4d.data.synthetic.motion import camera_intrinsics, camera_pose, object_poses, surface_position
-from stereo4d.data.synthetic.pairs import photographed
-from stereo4d.data.synthetic.render import Rendered, render
-from stereo4d.data.synthetic.world import WALLS, Draw, World, WorldConfig, sample_world
+from stereo4d.data.synthetic.render import Rendered
+from stereo4d.data.synthetic.surface_motion import SurfaceMotion, read_motion
+from stereo4d.data.synthetic.world import Draw, WorldConfig
+from stereo4d.data.synthetic.worlds import Worlds
 from stereo4d.errors import InputError, UsageError
 from stereo4d.geometry.camera import unproject
-from stereo4d.geometry.rigid import invert, transform_points
+from stereo4d.geometry.rigid import transform_points
 from stereo4d.storage import atomic_file, map_arrays, save_arrays
 from stereo4d.types import ClipTruth
 
@@ -35,9 +36,8 @@ class SyntheticTruth:
 
     clip: ClipTruth
     surface: np.ndarray
-    """(N, H, W) uint8 surface ids: 0 ... 5 walls, 6 + k object k."""
-    world: World
-    """One world (batch of one)."""
+    """(N, H, W) uint8 surface ids; plain rooms: 0 ... 5 walls, 6 + k object k."""
+    motion: SurfaceMotion
 
     def positions(self, frame: int, time: float) -> np.ndarray:
         """Where the surface points seen in a frame are at another time.
@@ -47,7 +47,7 @@ class SyntheticTruth:
             time: seconds, any real number; motion is continuous.
 
         Returns:
-            (H, W, 3) float32 world points.
+            (H, W, 3) float32 world points; NaN where the sky is seen.
         """
         duration = float(self.clip.times[-1]) or 1.0
         then = torch.tensor([self.clip.times[frame] / duration], dtype=torch.float32)
@@ -56,15 +56,7 @@ class SyntheticTruth:
         depth = torch.from_numpy(np.array(self.clip.depth[frame]))[None]
         points = transform_points(cam2world, unproject(depth, intrinsics))
         surface = torch.from_numpy(np.array(self.surface[frame])).long()[None]
-        local = _to_local(self.world, surface, points, then)
-        return surface_position(self.world, surface, local, torch.tensor([time / duration]).float())[0].numpy()
-
-
-def _to_local(world: World, surface: torch.Tensor, points: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-    """World points on surfaces in their objects' frames: the inverse of ``surface_position``."""
-    still = torch.eye(4).expand(len(points), WALLS, 4, 4)
-    to_local = invert(torch.cat([still, object_poses(world, time)], 1))[0, surface[0]]  # (H, W, 4, 4)
-    return ((to_local[..., :3, :3] @ points[0][..., None])[..., 0] + to_local[..., :3, 3])[None]
+        return self.motion.carried(surface, points, then, torch.tensor([time / duration]).float())[0].numpy()
 
 
 def synthesize_clip(
@@ -75,7 +67,7 @@ def synthesize_clip(
     height: int = 192,
     width: int = 288,
     fps: float = 12.0,
-    config: WorldConfig | None = None,
+    config: Worlds | None = None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Path:
     """Render a clip of one random world and write it with its truth.
@@ -87,7 +79,7 @@ def synthesize_clip(
         height: of the frames, even (video encoders ask for it).
         width: of the frames, even.
         fps: frames a second; clip time 0 ... 1 spans first to last frame.
-        config: knobs of the world.
+        config: draws the world; by default plain rooms.
         advance: told about every finished frame.
 
     Returns:
@@ -101,29 +93,29 @@ def synthesize_clip(
         raise UsageError(
             f"frames={frames} fps={fps} size={width}x{height}: frames must be >= 1, fps > 0, sides even and >= 16"
         )
-    config = config or WorldConfig()
-    world = sample_world(config, 1, seed=CLIP_SEEDS + seed)
+    scenes = (config or WorldConfig()).steady().scenes(1, seed=CLIP_SEEDS + seed, device="cpu")
+    motion = scenes.surface_motion()
     draw = Draw(CLIP_SEEDS + seed + 1, "cpu")
-    intrinsics = camera_intrinsics(world, height, width)
+    intrinsics = scenes.camera_intrinsics(height, width)
     poses, seen, pictures = [], [], []
     for clip_time in torch.linspace(0, 1, frames) if frames > 1 else torch.zeros(1):
         time = clip_time[None]
-        cam2world = camera_pose(world, time)
-        rendered = render(world, time, cam2world, intrinsics, height, width, samples=2)
-        noisy = photographed(rendered.rgb, WorldConfig(noise=config.noise, exposure=0.0), draw)
-        pictures.append(((noisy[0].permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8).numpy())
+        cam2world = scenes.camera_pose(time)
+        rendered = scenes.render_finely(time, cam2world, intrinsics, height, width)
+        picture = scenes.photographed(rendered.rgb, draw)
+        pictures.append(((picture[0].permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8).numpy())
         poses.append(cam2world[0].numpy())
         seen.append(rendered)
         advance(1)
     clip = folder / "clip.mp4"
     _write_frames(folder / "frames", pictures)
     _write_video(clip, pictures, fps)
-    _write_truth(folder / TRUTH, world, seen, np.stack(poses), intrinsics[0].numpy(), fps)
+    _write_truth(folder / TRUTH, motion, seen, np.stack(poses), intrinsics[0].numpy(), fps)
     return clip
 
 
 def _write_truth(
-    path: Path, world: World, seen: list[Rendered], cam2world: np.ndarray, intrinsics: np.ndarray, fps: float
+    path: Path, motion: SurfaceMotion, seen: list[Rendered], cam2world: np.ndarray, intrinsics: np.ndarray, fps: float
 ) -> None:
     arrays: dict[str, np.ndarray] = {
         "cam2world": cam2world,
@@ -133,8 +125,7 @@ def _write_truth(
         "surface": np.concatenate([one.surface.numpy().astype(np.uint8) for one in seen]),
         "times": np.arange(len(seen)) / fps,
     }
-    arrays |= {f"world/{item.name}": getattr(world, item.name).numpy() for item in fields(World)}
-    save_arrays(path, arrays, {"format": "stereo4d synthetic truth 1"})
+    save_arrays(path, arrays | motion.arrays(), {"format": "stereo4d synthetic truth 1"})
 
 
 def _write_frames(folder: Path, pictures: list[np.ndarray]) -> None:
@@ -183,6 +174,5 @@ def load_truth(source: str | Path) -> SyntheticTruth:
     if path is None:
         raise InputError(f"no {TRUTH} beside {source}; only clips of 'stereo4d synthesize' have one")
     arrays = map_arrays(path)
-    world = World(**{item.name: torch.from_numpy(np.array(arrays[f"world/{item.name}"])) for item in fields(World)})
     clip = ClipTruth(**{item.name: arrays[item.name] for item in fields(ClipTruth)})
-    return SyntheticTruth(clip, arrays["surface"], world)
+    return SyntheticTruth(clip, arrays["surface"], read_motion(arrays))

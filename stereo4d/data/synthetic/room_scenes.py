@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stereo4d.data.synthetic.motion import camera_intrinsics, camera_pose, surface_position
 from stereo4d.data.synthetic.render import Rendered, render
+from stereo4d.data.synthetic.surface_motion import RoomMotion, SurfaceMotion
 from stereo4d.data.synthetic.world import Draw, World, WorldConfig
 from stereo4d.data.synthetic.worlds import Scenes
 
@@ -30,6 +31,14 @@ class RoomScenes(Scenes):
     def render(self, time: Tensor, cam2world: Tensor, intrinsics: Tensor, height: int, width: int) -> Rendered:
         """What cameras (B, 4, 4) see at clip times (B,)."""
         return render(self.world, time, cam2world, intrinsics, height, width)
+
+    def render_finely(self, time: Tensor, cam2world: Tensor, intrinsics: Tensor, height: int, width: int) -> Rendered:
+        """As ``render``, with colours of four rays a pixel."""
+        return render(self.world, time, cam2world, intrinsics, height, width, samples=2)
+
+    def surface_motion(self) -> SurfaceMotion:
+        """How objects move."""
+        return RoomMotion(self.world)
 
     def surface_position(self, surface: Tensor, local: Tensor, time: Tensor) -> Tensor:
         """(B, ..., 3) where surface points are in the world at clip times (B,)."""

@@ -6,7 +6,7 @@ that move with them. Metres; world axes x right, y down, z forward; clip time ru
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -53,6 +53,10 @@ class WorldConfig(Worlds):
     """Largest relative change of brightness between images."""
     pair_gap: tuple[float, float] = (0.04, 1.0)
     """Range of the time between the two images of a pair, log-uniform: from neighbouring frames to a clip's ends."""
+
+    def steady(self) -> WorldConfig:
+        """The same rooms without change of brightness."""
+        return replace(self, exposure=0.0)
 
     def scenes(self, batch: int, *, seed: int, device: torch.device | str) -> Scenes:
         """B plain rooms."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from stereo4d.errors import UsageError
+
 if TYPE_CHECKING:
     from stereo4d.data.synthetic.render import Rendered
+    from stereo4d.data.synthetic.surface_motion import SurfaceMotion
     from stereo4d.data.synthetic.world import Draw
 
 
@@ -28,6 +32,23 @@ class Scenes(ABC):
     def render(self, time: Tensor, cam2world: Tensor, intrinsics: Tensor, height: int, width: int) -> Rendered:
         """What cameras (B, 4, 4) see at clip times (B,)."""
 
+    def render_finely(self, time: Tensor, cam2world: Tensor, intrinsics: Tensor, height: int, width: int) -> Rendered:
+        """As ``render``, with colours of four rays a pixel: what a clip is made of."""
+        twice = intrinsics.clone()
+        twice[:, :2] *= 2
+        twice[:, :2, 2] += 0.5  # pixel centres are integers: the middle of four lies between them
+        fine = self.render(time, cam2world, twice, 2 * height, 2 * width).rgb
+        rgb = fine.unflatten(2, (width, 2)).unflatten(1, (height, 2)).mean((2, 4))
+        return replace(self.render(time, cam2world, intrinsics, height, width), rgb=rgb)
+
+    def surface_motion(self) -> SurfaceMotion:
+        """How the surfaces of the only world move, to be kept beside a clip.
+
+        Raises:
+            UsageError: these worlds cannot say it.
+        """
+        raise UsageError(f"{type(self).__name__} does not say how surfaces move, so no clip can be made of it")
+
     @abstractmethod
     def surface_position(self, surface: Tensor, local: Tensor, time: Tensor) -> Tensor:
         """(B, ..., 3) where surface points are in the world at clip times (B,)."""
@@ -45,6 +66,10 @@ class Worlds(ABC):
 
     def drawn(self, seed: int) -> Worlds:
         """The worlds that a batch of this seed is drawn from; another's where this one only chooses among others."""
+        return self
+
+    def steady(self) -> Worlds:
+        """The same worlds, seen by a camera whose pictures are all made alike, as those of a clip are."""
         return self
 
     @abstractmethod

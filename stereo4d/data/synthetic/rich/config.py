@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -119,6 +119,19 @@ class RichWorlds(Worlds):
         unknown = [name for name in self.kinds if name not in KINDS]
         if unknown or not self.kinds:
             raise UsageError(f"kinds={list(self.kinds)}: name at least one of {', '.join(KINDS)}")
+
+    def steady(self) -> RichWorlds:
+        """The same worlds with pictures that differ in noise and motion blur alone."""
+        alike = replace(
+            self.picture,
+            noise=self.picture.noise / 4,
+            exposure=0.0,
+            colour=0.0,
+            gamma=0.0,
+            blur_share=0.0,
+            compression_share=0.0,
+        )
+        return replace(self, picture=alike)
 
     def scenes(self, batch: int, *, seed: int, device: torch.device | str) -> Scenes:
         """B rich worlds."""

@@ -18,6 +18,7 @@ from stereo4d.data.synthetic.rich.kinds import rows
 from stereo4d.data.synthetic.rich.layout import CameraPath, Hull, draw_cameras, draw_hull
 from stereo4d.data.synthetic.rich.photo import photograph, smeared
 from stereo4d.data.synthetic.rich.shade import Look, draw_look, shade
+from stereo4d.data.synthetic.surface_motion import BodyMotion, SurfaceMotion
 from stereo4d.data.synthetic.world import Draw
 from stereo4d.data.synthetic.worlds import Scenes
 from stereo4d.geometry.camera import pixel_grid
@@ -84,6 +85,10 @@ class RichScenes(Scenes):
         padded = torch.cat([direction, direction[:, -1:].expand(-1, -rays % PACKET, -1)], 1)
         hit = cast(self.placed(time), origin, padded)
         return Hit(**{item.name: getattr(hit, item.name)[:, :rays] for item in fields(Hit)})
+
+    def surface_motion(self) -> SurfaceMotion:
+        """How bodies move."""
+        return BodyMotion(self.bodies)
 
     def surface_position(self, surface: Tensor, local: Tensor, time: Tensor) -> Tensor:
         """(B, ..., 3) where surface points are in the world at clip times (B,); what does not move stays.
