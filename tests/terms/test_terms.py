@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from stereo4d_plugins.terms.acceleration import Acceleration
-from stereo4d_plugins.terms.flow import FlowTerm
+from stereo4d_plugins.terms.flow import Fading, FlowTerm
 from stereo4d_plugins.terms.still import Still
 
 from stereo4d.alignment.ego_flow import ego_flow
@@ -121,12 +121,30 @@ def test_flow_that_is_far_off_or_behind_the_camera_costs_a_fixed_amount_and_pull
     behind = state.cam2world.clone()
     behind[1, :3, :3] = behind[1, :3, :3] @ torch.diag(torch.tensor([-1.0, 1.0, -1.0])).double()
     state = TermState(behind, state.intrinsics, state.depth, state.pixels, state.grid, state.size)
-    said = flow_term(most=0.5).at(state, torch.tensor([0]))
+    said = flow_term(most=0.5, fades=1e9).at(state, torch.tensor([0]))
     assert torch.isfinite(said.value).all()
     torch.testing.assert_close(said.norms(), torch.full((1, 12), 8.0).double())
     assert not said.jacobian.any()
     assert said.by_depth is not None
     assert not said.by_depth.any()
+
+
+def test_flow_of_other_surfaces_counts_less_and_less_and_never_outweighs_what_agrees():
+    lengths = torch.tensor([0.1, 1.0, 10.0, 1000.0]).double()
+    direction = torch.tensor([0.6, -0.8]).double()
+    residual = (lengths[:, None] * direction).requires_grad_()
+    fading = Fading(residual, 3.0)
+    found = fading.value()
+    expected = lengths / (1 + lengths / 3)
+    torch.testing.assert_close(found, expected[:, None] * direction)
+    assert float(found[-1].detach().norm()) < 3
+    slopes = fading.slopes(torch.eye(2).double().expand(4, 2, 2))
+    for row in range(4):
+        (by_autograd,) = torch.autograd.grad(found[row] @ direction, residual, retain_graph=True)
+        torch.testing.assert_close(direction @ slopes[row].detach(), by_autograd[row])
+    pull = (slopes.detach() @ direction).norm(dim=-1)
+    assert (pull.diff() < 0).all()
+    assert pull[-1] < 1e-4
 
 
 def test_larger_cells_take_the_mean_of_the_flow_that_counts():

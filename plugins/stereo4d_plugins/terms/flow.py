@@ -27,9 +27,11 @@ class FlowTerm(Term):
     weight: float = WEIGHT
     floor: float = 0.3
     """Pixels below which distances count quadratically: the error of good optical flow."""
+    fades: float = 10.0
+    """How many times the floor a distance must be to count half of itself, r / (1 + r / (fades floor)): what is further
+    off than flow errs is another surface, or moves, and must not outweigh cells that agree."""
     most: float = 0.1
-    """Share of the longer side above which a distance counts as no more: what is so far off is not flow of this
-    surface."""
+    """Share of the longer side above which a distance counts as no more."""
 
     touches_depth: ClassVar[bool] = True
 
@@ -49,13 +51,18 @@ class FlowTerm(Term):
         """See ``Term.at``."""
         seen, value, by_depth, lost = self._values(state, chosen)
         slopes = torch.where(lost[..., None], 0.0, ego_flow_slopes(*seen)[0])
-        return Residuals(value, slopes, self._weights(state, chosen), self.floor, by_depth)
+        fade = Fading(value, self.fades * self.floor)
+        weight = self._weights(state, chosen)
+        return Residuals(
+            fade.value(), fade.slopes(slopes), weight, self.floor, fade.slopes(by_depth[..., None])[..., 0]
+        )
 
     def norms_at(self, state: TermState, chosen: Tensor) -> Residuals:
         """See ``Term.norms_at``."""
         _, value, by_depth, _ = self._values(state, chosen)
         nothing = value.new_zeros(1).expand(*value.shape, 2 * FRAME_UNKNOWNS)
-        return Residuals(value, nothing, self._weights(state, chosen), self.floor, by_depth)
+        fade, weight = Fading(value, self.fades * self.floor), self._weights(state, chosen)
+        return Residuals(fade.value(), nothing, weight, self.floor, fade.slopes(by_depth[..., None])[..., 0])
 
     def _weights(self, state: TermState, chosen: Tensor) -> Tensor:
         return self.weight / self.side * self.cells.coarsened(state.grid).weight[chosen].to(state.depth)
@@ -75,3 +82,28 @@ class FlowTerm(Term):
         value = torch.where(lost, most / length.clamp(min=1e-12) * value, value)
         value = torch.where(lost & (length < 1e-12), most / 2**0.5, value)
         return seen, value, torch.where(lost, 0.0, by_depth), lost
+
+
+class Fading:
+    """Residuals shortened so that long ones count less and less, and never more than a given length."""
+
+    def __init__(self, value: Tensor, most: float) -> None:
+        """Measure them.
+
+        Args:
+            value: (..., c) residuals.
+            most: what an endless one counts for; one as long as this counts half.
+        """
+        self._value = value
+        length = value.norm(dim=-1, keepdim=True)
+        self._share = 1 / (1 + length / most)
+        self._along = self._share.square() / (most * length.clamp(min=1e-12))
+
+    def value(self) -> Tensor:
+        """(..., c): of the same direction."""
+        return self._share * self._value
+
+    def slopes(self, slopes: Tensor) -> Tensor:
+        """(..., c, u) derivatives of these, from those of the residuals."""
+        towards = (self._value[..., None] * slopes).sum(-2, keepdim=True)
+        return self._share[..., None] * slopes - (self._along * self._value)[..., None] * towards
