@@ -18,8 +18,8 @@ def export(
 
     Args:
         scene: a scene folder.
-        format: one format or several, parted by commas: monst3r, or another installed entry point of the group
-            stereo4d.exporters.
+        format: one format or several, parted by commas: monst3r, npz, ply, tum, or another installed entry
+            point of the group stereo4d.exporters.
         out: folder to write; with several formats, the folder that gets one for each, named like it.
         overwrite: replace exports that are there.
         quiet: print nothing.

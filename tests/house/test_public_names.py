@@ -46,7 +46,7 @@ def test_light_imports_leave_heavy_packages_alone(statement):
         ("stereo4d.predictors", {"classical"}),
         ("stereo4d.readers", {"decord", "av", "images"}),
         ("stereo4d.solvers", {"adam"}),
-        ("stereo4d.exporters", {"monst3r"}),
+        ("stereo4d.exporters", {"monst3r", "npz", "ply", "tum"}),
         ("stereo4d.flow", {"dis", "raft"}),
         ("stereo4d.masks", {"attention", "ego-flow", "heads", "min-max"}),
         ("stereo4d.terms", {"acceleration", "flow", "still"}),
