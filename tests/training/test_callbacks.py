@@ -88,6 +88,14 @@ def test_a_gradient_that_is_no_number_stops_before_it_reaches_the_weights(pairs,
     assert {name.split("/")[0] for name in map_arrays(kept)} == {"0", "1"}
 
 
+def test_without_the_guard_too_a_gradient_that_is_no_number_stops_before_it_reaches_the_weights(pairs, tmp_path):
+    module = PairModule(TINY, objective=Steep(), matching_weight=0)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    with pytest.raises(TrainingError, match="gradient at step 0 is not finite; resume from the last checkpoint"):
+        trainer(tmp_path).fit(module, loader(pairs))
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
 def test_figures_of_speed_are_logged(pairs, tmp_path):
     fitting = trainer(tmp_path, Throughput(every=2))
     fitting.fit(PairModule(TINY), loader(pairs, pairs))
