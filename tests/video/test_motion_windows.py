@@ -1,19 +1,25 @@
 """Motion found window by window is what is found at once, waits on disk, and is not looked for twice."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 
 from stereo4d import AlignmentOptions, Scene
+from stereo4d.alignment.known import Known
 from stereo4d.evaluation.metrics import absolute_trajectory_error, path_length
+from stereo4d.storage import save_arrays
 from stereo4d.video import motion_windows, solving
 from stereo4d.video.camera_kind import CameraKind
+from stereo4d.video.dynamics import masks_on_disk
 from stereo4d.video.motion import Motion
 from stereo4d.video.motion_windows import load_motion, save_motion
 from stereo4d.video.pipeline import reconstruct
+from stereo4d.video.windows_plan import plan_windows
 from tests.truthful_predictor import install, truthful_clip
+from tests.video.test_motion import clip_of
 
 FRAMES = 8
 
@@ -131,3 +137,32 @@ def test_frames_that_move_everywhere_are_judged_by_all_and_said(clip, tmp_path, 
     assert np.asarray(scene.dynamic).all()
     assert np.isfinite(scene.cam2world).all()
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["warnings"]
+
+
+def memory_of(folder, frames: int) -> int:
+    """The most bytes that looking for motion takes in a clip of so many frames, in windows of six."""
+    height, width = 64, 80
+    edges = np.array([edge for i in range(frames - 1) for edge in ((i, i + 1), (i + 1, i))])
+    points = np.random.default_rng(0).uniform(1, 2, (len(edges), height, width, 3)).astype(np.float16)
+    sure = np.full((len(edges), height, width), 3, np.float16)
+    moving = {f"dynamics/moving{side}": (sure * 0).astype(np.float16) for side in (0, 1)}
+    arrays = {"pointmap0": points, "pointmap1": points, "confidence0": sure, "confidence1": sure, **moving}
+    save_arrays(folder / "pairs-00000.safetensors", {"edges": edges, **arrays})
+    whole = clip_of(np.random.default_rng(1).integers(0, 255, (frames, height, width, 3), np.uint8))
+    options = AlignmentOptions(motion="on", window=6, overlap=2)
+    windows = plan_windows(options, frames, edges, (height, width))
+    tracemalloc.start()
+    found = motion_windows.find_clip_motion(
+        [folder / "pairs-00000.safetensors"], whole, Known(), options, windows, folder / "motion", "stamp"
+    )
+    assert found is not None
+    found.of(windows[-1])
+    masks_on_disk(found.masks(), folder / "masks.u8", (frames, height, width))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def test_memory_is_set_by_the_window_and_not_by_the_clip(tmp_path):
+    short, long = (memory_of(tmp_path / str(frames), frames) for frames in (14, 42))
+    assert long < 1.15 * short
