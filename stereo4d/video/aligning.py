@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -119,9 +119,15 @@ def _terms(options: AlignmentOptions, motion: Motion | None, clip: Clip, device:
         if options.terms:
             raise UsageError(f"--terms {' '.join(options.terms)}: --solver {options.solver} takes none; leave them out")
         return ()
-    return (
-        () if motion is None else motion.terms(clip, DEFAULT_TERMS if options.terms is None else options.terms, device)
-    )
+    return () if motion is None else motion.terms(clip, term_names(options, motion.mask_by), device)
+
+
+def term_names(options: AlignmentOptions, mask_by: str) -> Sequence[str]:
+    """The terms that are asked for, or those that help where masks were made this way."""
+    if options.terms is not None:
+        return options.terms
+    # Pairs that bring masks of their own were made from optical flow: it has nothing to add to them.
+    return () if (options.mask_by, mask_by) == ("auto", "heads") else DEFAULT_TERMS
 
 
 def settings_of(options: AlignmentOptions, known: KnownFiles, seed: int) -> dict[str, Any]:

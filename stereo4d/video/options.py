@@ -48,7 +48,8 @@ class AlignmentOptions:
     """Optical flow: dis, or a file of RAFT weights (torchvision's), or an installed entry point of stereo4d.flow."""
     terms: list[str] | None = None
     """What cameras are judged by beside the pairs, each NAME or NAME=WEIGHT: flow, acceleration, still; by default flow
-    and acceleration where motion is looked for; the option without a name leaves all out."""
+    and acceleration where motion is looked for and the pairs bring no masks of their own; the option without a name
+    leaves all out."""
 
     def __post_init__(self) -> None:
         if self.motion not in MOTIONS:
