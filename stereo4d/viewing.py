@@ -34,6 +34,8 @@ class Sighting:
     """Its frames; parts that are not finished share one world, in the order in which they come."""
     finished: bool = False
     """Whether nothing more will come of it."""
+    shot: str = ""
+    """Which shot of the clip it is of; parts of different shots have nothing to do with one another."""
 
 
 class Viewer(ABC):

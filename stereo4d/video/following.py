@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from stereo4d.video.motion_windows import MOTION_FOLDER, load_motion
 from stereo4d.video.prediction_files import FRAMES_FILE
 from stereo4d.video.windows import WINDOWS_FOLDER
 from stereo4d.video.windows_files import SolvedWindow, load_window
-from stereo4d.video.workspace import PAIRS_FOLDER, UNFINISHED
+from stereo4d.video.workspace import PAIRS_FOLDER, SHOTS_FOLDER, UNFINISHED
 from stereo4d.viewing import Sighting
 
 _PAUSE = 0.5
@@ -41,22 +41,35 @@ def follow_run(folder: Path, *, pause: float = _PAUSE) -> Iterator[Sighting | No
         pause: seconds between two looks.
 
     Yields:
-        Of every window the frames that no window before it held; at last the finished scene, or those of all shots.
-        None whenever there was nothing new to see.
+        Of every window the frames that no window before it held; at last the finished scene. Of a clip that is cut,
+        each shot's windows and its scene, before the next shot's. None whenever there was nothing new to see.
     """
-    chain: list[Placed] = []
+    chains: dict[Path, list[Placed]] = {}
+    shown: set[str] = set()
     while True:
         unfinished = (folder / UNFINISHED).is_dir()
         if not unfinished and (folder / MANIFEST_FILE).is_file():
-            yield from _finished(folder)
+            yield from (seen for seen in _finished(folder) if seen.name not in shown)
             return
-        fresh = _next_window(folder / UNFINISHED, chain) if unfinished else None
+        fresh = _fresh(folder, chains, shown) if unfinished else None
+        yield fresh
         if fresh is None:
-            yield None
             time.sleep(pause)
+
+
+def _fresh(folder: Path, chains: dict[Path, list[Placed]], shown: set[str]) -> Sighting | None:
+    """What is new in the folder of a run: a window of the clip, or of a shot, or a shot's scene."""
+    for place in [folder, *sorted((folder / UNFINISHED / SHOTS_FOLDER).glob("shot-*"))]:
+        if not (place / UNFINISHED).is_dir():
+            if place.name not in shown and (scene := _whole(place)) is not None:
+                shown.add(place.name)
+                return Sighting(place.name, scene, finished=True, shot=place.name)
             continue
-        chain.append(fresh)
-        yield fresh.sighting
+        chain = chains.setdefault(place, [])
+        if (found := _next_window(place / UNFINISHED, chain)) is not None:
+            chain.append(found)
+            return replace(found.sighting, shot="" if place == folder else place.name)
+    return None
 
 
 @dataclass(frozen=True)
@@ -69,10 +82,20 @@ class Placed:
     sighting: Sighting
 
 
+def _whole(folder: Path) -> Scene | None:
+    """The scene of a folder, if it is there."""
+    try:
+        return Scene.load(folder)
+    except SceneError:
+        return None
+
+
 def _finished(folder: Path) -> Iterator[Sighting]:
     """The scene of a folder, or those of its shots."""
-    for place in [folder / name for name in shots_in(folder)] or [folder]:
-        yield Sighting(place.name, Scene.load(place), finished=True)
+    for name in shots_in(folder):
+        yield Sighting(name, Scene.load(folder / name), finished=True, shot=name)
+    if not shots_in(folder):
+        yield Sighting(folder.name, Scene.load(folder), finished=True)
 
 
 def _next_window(unfinished: Path, chain: list[Placed]) -> Placed | None:

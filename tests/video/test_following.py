@@ -11,7 +11,10 @@ from stereo4d.evaluation.metrics import absolute_trajectory_error, path_length
 from stereo4d.video import windows
 from stereo4d.video.following import follow_run
 from stereo4d.video.pipeline import reconstruct
+from tests.clips import write_clip
+from tests.tiny_weights import write_tiny_weights
 from tests.truthful_predictor import install, truthful_clip
+from tests.video.test_shot_cuts import shot
 
 FRAMES = 8
 
@@ -83,3 +86,31 @@ def test_the_finished_scene_comes_last_and_ends_it(run):
 
 def test_a_folder_that_is_not_there_yet_is_waited_for(tmp_path):
     assert list(islice(follow_run(tmp_path / "later", pause=0.001), 3)) == [None] * 3
+
+
+def test_shots_are_seen_one_after_the_other_each_in_a_world_of_its_own(tmp_path, monkeypatch):
+    images = [*shot(0, 8), *shot(1, 7)]
+    clip = write_clip(tmp_path / "clip.mp4", images, options={"crf": "10"})
+    options = AlignmentOptions(motion="off", window=4, overlap=2)
+    told = {"weights": write_tiny_weights(tmp_path), "graph": "swin-1-noncyclic", "size": 32, "query_times": []}
+    join, calls = windows.join_windows, []
+
+    def once(*given):
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return join(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(windows, "join_windows", once)
+        with pytest.raises(KeyboardInterrupt):
+            reconstruct(clip, tmp_path / "out", alignment=options, **told)
+    sightings = follow_run(tmp_path / "out", pause=0.001)
+    before = list(iter(lambda: next(sightings), None))
+    assert [(seen.shot, seen.name, seen.finished) for seen in before] == [
+        ("shot-000", "shot-000", True),
+        *(("shot-001", f"window-{number:03d}", False) for number in range(3)),
+    ]
+    assert [seen.scene.frame_indices.tolist() for seen in before] == [[*range(8)], [8, 9, 10, 11], [12, 13], [14]]
+    reconstruct(clip, tmp_path / "out", alignment=options, **told)
+    assert [(seen.name, len(seen.scene)) for seen in sightings if seen] == [("shot-001", 7)]

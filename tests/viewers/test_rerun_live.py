@@ -101,6 +101,18 @@ def test_windows_appear_one_after_the_other_and_the_scene_is_a_recording_of_its_
     assert finished["/world/camera/image/depth"] == frames
 
 
+def test_windows_of_two_shots_do_not_meet(tmp_path):
+    scene = wall_and_ball()
+    with listening(tmp_path / "live.rrd") as address:
+        RerunViewer().follow(
+            [Sighting("window-000", scene, shot=name) for name in ("shot-000", "shot-001")], address=address
+        )
+        found = waited_for(
+            tmp_path / "live.rrd", lambda got: len(got) == 2 and all("/confidence" in one for one in got)
+        )
+    assert all("/world/points/window-000" in recording for recording in found)
+
+
 def test_follow_takes_no_other_way_to_look_and_no_file(tmp_path, capsys):
     for other in (["--web"], ["--alignment"], ["--screenshot", "a.png"]):
         assert main(["view", str(tmp_path), "--follow", *other]) == 2

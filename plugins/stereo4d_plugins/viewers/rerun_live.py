@@ -22,8 +22,8 @@ WINDOW_POINTS = 60_000
 def follow(viewer: RerunViewer, sightings: Iterable[Sighting | None], address: str | None = None) -> int:
     """Show a run as it comes.
 
-    Windows go to a recording ``as it comes``: ``world/points/window-000`` ... are what stands still in each, other
-    entities are those of ``RerunViewer.write``. A finished scene is a recording of its own.
+    Windows go to a recording ``as it comes``, one for each shot: ``world/points/window-000`` ... are what stands still in
+    each, other entities are those of ``RerunViewer.write``. A finished scene is a recording of its own.
 
     Args:
         viewer: logs scenes, within its bounds.
@@ -35,7 +35,7 @@ def follow(viewer: RerunViewer, sightings: Iterable[Sighting | None], address: s
         UsageError: there is no display to open a window on.
     """
     with rerun_process.open_viewer(address) as open_viewer:
-        parts = Parts(viewer, open_viewer.address)
+        parts: dict[str, Parts] = {}
         for sighting in sightings:
             if open_viewer.closed():
                 return 0
@@ -44,7 +44,7 @@ def follow(viewer: RerunViewer, sightings: Iterable[Sighting | None], address: s
             if sighting.finished:
                 _show_finished(viewer, sighting, open_viewer.address)
             else:
-                parts.show(sighting)
+                parts.setdefault(sighting.shot, Parts(viewer, open_viewer.address)).show(sighting)
         return open_viewer.wait()
 
 
@@ -60,7 +60,7 @@ class Parts:
         """Log one more window."""
         shown = Shown.of(sighting.scene, WINDOW_POINTS)
         if self._recording is None:
-            self._recording = connected(self._address, "as it comes")
+            self._recording = connected(self._address, f"{sighting.shot} as it comes".strip())
             self._recording.send_blueprint(shown.layout, make_active=True, make_default=True)
             self._recording.log("world", rr.ViewCoordinates.RDF, static=True)
         self._recording.log(f"world/points/{sighting.name}", points_of(shown.cloud), static=True)
