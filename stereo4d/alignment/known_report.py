@@ -68,6 +68,7 @@ def _poses(problem: AlignmentProblem, cameras: Cameras, known: KnownPoses) -> li
 
 def _apart(first: Tensor, second: Tensor, size: float) -> tuple[Tensor, Tensor]:
     """(M,) degrees and (M,) shares of a size between (M, 4, 4) rigid motions."""
+    first, second = first.double(), second.double()  # some solvers answer in single precision
     angle = rotation_angle(first[:, :3, :3] @ second[:, :3, :3].transpose(1, 2))
     return angle.rad2deg(), (first[:, :3, 3] - second[:, :3, 3]).norm(dim=-1) / size
 

@@ -11,8 +11,9 @@ from stereo4d_plugins.solvers.adam_unknowns import Unknowns, world_points
 
 from stereo4d import registry
 from stereo4d.alignment import AlignmentProblem, align
+from stereo4d.alignment.anchors import Anchors
 from stereo4d.alignment.initialise import initialise
-from stereo4d.alignment.known import Known, KnownDepths, KnownIntrinsics, KnownPoses, Masks
+from stereo4d.alignment.known import HARD, Known, KnownDepths, KnownIntrinsics, KnownPoses, Masks
 from stereo4d.alignment.problem import PAIR_SCALE, Cameras
 from stereo4d.alignment.solver import Solver
 from stereo4d.alignment.survey import survey
@@ -164,15 +165,52 @@ def test_what_a_mask_ignores_pulls_at_no_camera():
     np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
 
 
-def test_known_quantities_are_refused_by_name():
-    world, problem = problem_of(4)
-    frame = torch.tensor([0])
-    known = Known(
-        KnownIntrinsics(frame, pinhole(world.focal[:1], *problem.image_size)),
-        KnownPoses(frame, world.cam2world[:1]),
-        KnownDepths(frame, world.depth[:1].float()),
+def what_is_known(world, problem, *frames: int, weight: float = HARD) -> Known:
+    some = torch.tensor(frames)
+    return Known(
+        KnownIntrinsics(some, pinhole(world.focal[some], *problem.image_size), weight),
+        KnownPoses(some, world.cam2world[some], weight),
+        KnownDepths(some, world.depth[some].float(), weight),
     )
-    with pytest.raises(AlignmentError, match=r"adam takes no known intrinsics, poses, depths; .*default solver, does"):
+
+
+def test_known_quantities_do_not_move_and_the_rest_finds_its_place_beside_them():
+    world, problem = problem_of(6, noise=0.01)
+    known = what_is_known(world, problem, 1, 2, 4)
+    holes = known.depths.depth.clone()
+    holes[:, :5] = 0  # nothing measured there
+    known = replace(known, depths=replace(known.depths, depth=holes))
+    held = replace(problem, known=known)
+    start = Anchors(held).placed(initialise(survey(held)))
+    state, losses = descend(held, start, iterations=60)
+    frames = known.poses.frames
+    assert losses[-1] < losses[0]
+    assert state.cam2world[frames].numpy() == pytest.approx(world.cam2world[frames].numpy(), abs=1e-5)
+    assert state.intrinsics[:, 0, 0].numpy() == pytest.approx(world.focal.numpy(), rel=1e-5)
+    assert state.depth[frames, 5:].numpy() == pytest.approx(world.depth[frames, 5:].numpy(), rel=1e-5)
+    moved = (state.cam2world - start.cam2world).norm(dim=(1, 2))
+    assert (moved[[0, 3, 5]] > 1e-4).all()
+    others = [0, 3, 5]
+    off = (state.cam2world[others, :3, 3] - world.cam2world[others, :3, 3]).norm(dim=-1)
+    assert off.max() < 0.05 * float(world.depth.median())
+    ratio = state.depth / world.depth
+    assert float(ratio[others].median()) == pytest.approx(1, rel=0.02)
+    assert float((ratio[frames, :5] - 1).abs().max()) > 1e-4
+
+
+def test_known_quantities_that_are_weighed_are_refused_by_name():
+    world, problem = problem_of(4)
+    known = what_is_known(world, problem, 0, weight=2.0)
+    with pytest.raises(AlignmentError, match=r"takes no weights, as of known intrinsics, poses, depths; .*default"):
+        Adam().solve(replace(problem, known=known), initialise(survey(problem)))
+
+
+def test_focals_that_differ_in_x_and_y_are_refused():
+    world, problem = problem_of(4)
+    wide = pinhole(world.focal[:1], *problem.image_size)
+    wide[:, 0, 0] *= 1.1
+    known = Known(KnownIntrinsics(torch.tensor([0]), wide))
+    with pytest.raises(AlignmentError, match="one focal for x and y"):
         Adam().solve(replace(problem, known=known), initialise(survey(problem)))
 
 

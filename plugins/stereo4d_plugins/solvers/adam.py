@@ -1,7 +1,7 @@
 """Adam over every depth, pose, focal and pair: how the DUSt3R family aligns. For comparison only.
 
 Objective, unknowns and constants are those of DUSt3R (Wang et al. 2024, section 3.4) and MonST3R (Zhang et al. 2024);
-the start is the caller's. Nothing known beforehand is held.
+the start is the caller's. What is known is held, as there; it cannot be weighed against the pairs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 from stereo4d.alignment import AlignmentProblem, AlignmentState
 from stereo4d.alignment.depth import dense_depth
 from stereo4d.alignment.grid import scene_size
+from stereo4d.alignment.known import HARD
 from stereo4d.alignment.problem import Cameras
 from stereo4d.alignment.solver import Progress, Solution, Solver
 from stereo4d.alignment.watching import AlignmentStep, Watch
@@ -45,16 +46,25 @@ class Adam(Solver):
         progress: Progress | None = None,
         watch: Watch | None = None,
     ) -> Solution:
-        """See ``Solver.solve``. Masked pixels count for what the masks say; other known quantities are refused.
+        """See ``Solver.solve``. Masked pixels count for what the masks say; other known quantities are held.
 
         Raises:
-            AlignmentError: intrinsics, poses or depths are known.
+            AlignmentError: known quantities have weights, or known focals differ in x and y.
         """
-        refused = [name for name in problem.known.given() if name != "masks"]
+        known = problem.known
+        refused = [name for name in known.given() if getattr(getattr(known, name), "weight", HARD) != HARD]
         if refused:
             raise AlignmentError(
-                f"the solver adam takes no known {', '.join(refused)}; ReweightedLeastSquares, the default solver, does"
+                f"the solver adam holds what is known and takes no weights, as of known {', '.join(refused)}; "
+                "ReweightedLeastSquares, the default solver, does"
             )
+        if known.intrinsics is not None:
+            focals = known.intrinsics.intrinsics[:, [0, 1], [0, 1]]
+            if not torch.allclose(focals[:, 0], focals[:, 1], rtol=1e-4):
+                raise AlignmentError(
+                    f"the solver adam has one focal for x and y, but {focals[0].tolist()} are known; take the default "
+                    "solver, ReweightedLeastSquares"
+                )
         if problem.terms:
             raise AlignmentError("the solver adam takes no terms beside the pairs; leave them out, or take another")
         state, losses = descend(
@@ -88,8 +98,8 @@ def descend(
         watch: called before the first step and after every step; costs a pass over the pixels each time.
 
     Returns:
-        Cameras, depths and pairs in float32, frame 0 at the identity and pair scales of geometric mean ``PAIR_SCALE``,
-        and the loss before the first step and after every step.
+        Cameras, depths and pairs in float32, frame 0 at the identity and pair scales of geometric mean ``PAIR_SCALE``
+        unless poses or depths are known, and the loss before the first step and after every step.
     """
     if depth is None:
         depth, _ = dense_depth(problem, start, floor=1e-4 * scene_size(problem, start))
@@ -98,6 +108,7 @@ def descend(
     trained = unknowns.trained(problem.free_principal_point)
     adam = torch.optim.Adam(trained, lr=FIRST_RATE, betas=BETAS)
     losses: list[float] = []
+    settled = _from_first_camera if problem.known.poses is None else _detached
     for step in range(iterations + 1):
         adam.zero_grad()
         state = unknowns.state()
@@ -107,12 +118,12 @@ def descend(
         if progress is not None and step > 0:
             progress(step, iterations, losses[-1])
         if watch is not None:
-            watch(_shown(problem, objective, _from_first_camera(state), losses[-1]))
+            watch(_shown(problem, objective, settled(state), losses[-1]))
         if step < iterations:
             loss.backward()
             adam.param_groups[0]["lr"] = learning_rate(step / iterations, schedule)
             adam.step()
-    return _from_first_camera(state), tuple(losses)
+    return settled(state), tuple(losses)
 
 
 def learning_rate(done: float, schedule: Schedule) -> float:
@@ -120,6 +131,12 @@ def learning_rate(done: float, schedule: Schedule) -> float:
     if schedule == "cosine":
         return LAST_RATE + (FIRST_RATE - LAST_RATE) * (1 + math.cos(math.pi * done)) / 2
     return FIRST_RATE + (LAST_RATE - FIRST_RATE) * done
+
+
+def _detached(state: AlignmentState) -> AlignmentState:
+    """The same answer, detached."""
+    cam2world, pair2world = state.cam2world.detach(), state.pair2world.detach()
+    return AlignmentState(cam2world, state.intrinsics.detach(), state.depth.detach(), pair2world)
 
 
 def _from_first_camera(state: AlignmentState) -> AlignmentState:

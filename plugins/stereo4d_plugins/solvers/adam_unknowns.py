@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,8 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from stereo4d.alignment import AlignmentProblem, AlignmentState
+from stereo4d.alignment.anchors import Anchors
+from stereo4d.alignment.known import Known
 from stereo4d.alignment.problem import PAIR_SCALE
 from stereo4d.geometry.camera import pinhole, pixel_grid
 
@@ -35,6 +38,8 @@ class Unknowns:
     """(E, 8) quaternion, translation divided by the scale, and log-scale."""
     image_size: tuple[int, int]
     """(H, W)."""
+    unit_given: bool = False
+    """Whether known quantities say how large the world is."""
 
     @staticmethod
     def of(problem: AlignmentProblem, state: AlignmentState) -> Unknowns:
@@ -53,10 +58,27 @@ class Unknowns:
             centre=((state.intrinsics[several, :2, 2] - middle) / CENTRE_FACTOR).float(),
             pair=torch.cat([_pose_numbers(rigid), log_scale], dim=1).float(),
             image_size=problem.image_size,
+            unit_given=Anchors(problem).scale_given,
         )
         for tensor in unknowns.trained(problem.free_principal_point):
             tensor.requires_grad_()
+        unknowns._hold(problem.known)
         return unknowns
+
+    def _hold(self, known: Known) -> None:
+        """See to it that what is known does not move: no gradient ever reaches it, so Adam's steps there are zero."""
+        if known.poses is not None:
+            self.pose.register_hook(_nothing_at(known.poses.frames))
+        if known.intrinsics is not None:
+            held = known.intrinsics.frames if len(self.focal) > 1 else torch.zeros(1, dtype=torch.int64)
+            self.focal.register_hook(_nothing_at(held))
+            if self.centre.requires_grad:
+                self.centre.register_hook(_nothing_at(held))
+        if known.depths is not None:
+            measured = torch.zeros_like(self.log_depth, dtype=torch.bool)
+            depth = known.depths.depth.flatten(1)
+            measured[known.depths.frames] = (depth > 0) & depth.isfinite()
+            self.log_depth.register_hook(lambda gradient: gradient.masked_fill(measured, 0.0))
 
     def trained(self, free_principal_point: bool = False) -> list[Tensor]:
         """The tensors that are optimised."""
@@ -71,7 +93,7 @@ class Unknowns:
         intrinsics = pinhole(focal, height, width) + torch.nn.functional.pad(offset, (2, 0))
         log_scale = self.pair[:, 7]
         # The geometric mean of the scales is held: otherwise the loss would shrink with the world.
-        scale = (log_scale + (math.log(PAIR_SCALE) - log_scale.mean())).exp()
+        scale = (log_scale if self.unit_given else log_scale + (math.log(PAIR_SCALE) - log_scale.mean())).exp()
         rigid = _rigid(self.pair[:, :4], stretched(self.pair[:, 4:7]))
         factor = torch.nn.functional.pad(scale[:, None].expand(-1, 3), (0, 1), value=1.0)
         depth = self.log_depth.exp().view(-1, height, width)
@@ -96,6 +118,11 @@ def squeezed(translation: Tensor) -> Tensor:
 def stretched(stored: Tensor) -> Tensor:
     """The inverse of ``squeezed``. At exactly zero its derivative is zero: a camera that starts there stays there."""
     return stored.sign() * stored.abs().expm1()
+
+
+def _nothing_at(rows: Tensor) -> Callable[[Tensor], Tensor]:
+    """A hook that takes the gradient of some rows away."""
+    return lambda gradient: gradient.index_fill(0, rows.to(gradient.device), 0.0)
 
 
 def _pose_numbers(rigid: Tensor) -> Tensor:
