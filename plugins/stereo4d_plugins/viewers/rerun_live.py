@@ -22,8 +22,8 @@ WINDOW_POINTS = 60_000
 def follow(viewer: RerunViewer, sightings: Iterable[Sighting | None], address: str | None = None) -> int:
     """Show a run as it comes.
 
-    Windows go to a recording ``as it comes``, one for each shot: ``world/points/window-000`` ... are what stands still in
-    each, other entities are those of ``RerunViewer.write``. A finished scene is a recording of its own.
+    Windows go to a recording ``as it comes``, one for each shot: ``world/points/window-000`` ... are what stands still
+    in each, other entities are those of ``RerunViewer.write``. A finished scene is a recording of its own.
 
     Args:
         viewer: logs scenes, within its bounds.
