@@ -103,6 +103,8 @@ def read_clip(
     """
     common = common_size(listing, indices)
     views, failed = [], []
+    pictures = np.empty(0, np.uint8)
+    place = {index: position for position, index in enumerate(indices)}
     odd: list[tuple[int, Size]] = []
     with progress.stage("frames", len(indices), "frame") as stage:
         for frame in read(source, indices):
@@ -115,14 +117,18 @@ def read_clip(
             if original != common:
                 odd.append((frame.index, original))
             view = prepare_image(rgb, size, patch_size=patch_size, square_ok=square_ok)
-            views.append((to_uint8(view.image), frame.time, frame.index, original, view.to_original.then(to_original)))
+            picture = to_uint8(view.image)
+            if not len(pictures):  # all at once: stacked at the end, they would be in memory twice
+                pictures = np.empty((len(indices), *picture.shape), np.uint8)
+            pictures[place[frame.index]] = picture
+            views.append((frame.index, frame.time, original, view.to_original.then(to_original)))
     if not views:
         raise InputError(f"{source.label}: none of its {len(indices)} chosen frames can be decoded: {failed[0].reason}")
     _warn(source, len(indices), failed, odd, common)
-    views.sort(key=lambda view: view[2])
-    rgb, times, frame_indices, originals, maps = zip(*views, strict=True)
+    views.sort(key=lambda view: view[0])
+    frame_indices, times, originals, maps = zip(*views, strict=True)
     return Clip(
-        np.stack(rgb),
+        pictures[[place[index] for index in frame_indices]] if failed else pictures,
         _strictly_rising(np.array(times, np.float64)),
         np.array(frame_indices, np.int64),
         np.array(originals, np.int64),
