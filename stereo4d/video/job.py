@@ -28,7 +28,6 @@ from stereo4d.video.predictor import Identity, Predictor
 from stereo4d.video.predictors import load_predictor
 from stereo4d.video.sources import Source, sha256
 from stereo4d.video.ways import way_of
-from stereo4d.video.windows_plan import plan_windows
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ class Job:
             return FlowWork()
         edges = self._edges_at_most()
         couples = np.unique(np.sort([edge for edge in edges if edge[0] != edge[1]], axis=1), axis=0)
-        windows = plan_windows(options, frames, edges, self.network_size)
+        windows = way_of(options).plan(options, frames, edges, self.network_size)
         pairs = sum(int(((couples >= one.start) & (couples < one.stop)).all(1).sum()) for one in windows)
         return FlowWork(pairs, options.motion == "auto", load_flow(options.flow).seconds_per_pixel)
 
@@ -129,7 +128,8 @@ class Job:
         Raises:
             UsageError: windows of these sizes cannot be.
         """
-        planned = plan_windows(*(self.options.alignment, len(self.indices), self._edges_at_most(), self.network_size))
+        options = self.options.alignment
+        planned = way_of(options).plan(options, len(self.indices), self._edges_at_most(), self.network_size)
         return tuple(len(window) for window in planned) if len(planned) > 1 else ()
 
     @cached_property

@@ -29,7 +29,6 @@ from stereo4d.video.shots import Made, find_shots, make_shots
 from stereo4d.video.solving import Approach
 from stereo4d.video.sources import find_source
 from stereo4d.video.ways import way_of
-from stereo4d.video.windows_plan import plan_windows
 from stereo4d.video.workspace import Workspace, settings_hash
 
 SIMILARITY_FILE = "similarity.safetensors"
@@ -197,9 +196,10 @@ def loops_of(job: Job, workspace: Workspace, clip: Clip, edges: list[Edge], prog
     """Pairs far apart in time that may tie windows together; what an interrupted run found is kept, see above."""
     stored = workspace.unfinished / LOOPS_FILE
     if not stored.exists():
-        windows = plan_windows(job.options.alignment, len(clip), edges, clip.rgb.shape[1:3])
+        way = way_of(job.options.alignment)
+        windows = way.plan(job.options.alignment, len(clip), edges, clip.rgb.shape[1:3])
         found: list[Edge] = []
-        if len(windows) > 1 and not job.goes_by_similarity:
+        if way.closes_loops and len(windows) > 1 and not job.goes_by_similarity:
             frames = keyframes(len(clip), len(windows[0]))
             if job.predictor.traits.finds_likeness:
                 alike = job.predictor.similarity(clip.at(frames), progress=progress)

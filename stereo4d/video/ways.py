@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from stereo4d.alignment.known import Known
+from stereo4d.alignment.windows import Window
 from stereo4d.errors import UsageError
 from stereo4d.progress import SILENT, Progress
 from stereo4d.video import anchored, solving, windowwise
@@ -20,6 +21,7 @@ from stereo4d.video.motion_windows import ClipMotion
 from stereo4d.video.options import AlignmentOptions
 from stereo4d.video.pair_graph import Edge
 from stereo4d.video.solving import Approach
+from stereo4d.video.windows_plan import plan_windows
 from stereo4d.video.workspace import Workspace
 
 
@@ -49,6 +51,10 @@ class Way:
     """The pairs that it needs; None takes what the predictor does best with."""
     check_edges: Callable[[Sequence[Edge], int], object] | None = None
     """Raises ``GraphError`` where it cannot work with some pairs of N frames; None works with all."""
+    plan: Callable[[AlignmentOptions, int, Sequence[Edge] | np.ndarray, tuple[int, ...]], list[Window]] = plan_windows
+    """The windows that it solves; see ``plan_windows``."""
+    closes_loops: bool = True
+    """Whether pairs far apart in time, which are in no window, tie its windows together."""
     takes: frozenset[str] = frozenset(entry.name for entry in fields(AlignmentOptions))
     """Fields of ``AlignmentOptions`` that mean something to it; others must be left as they are."""
     knows: frozenset[str] = frozenset(QUANTITIES)
@@ -61,10 +67,17 @@ WAYS: Mapping[str, Way] = {
         anchored.anchor_clip,
         graph=anchored.GRAPH,
         check_edges=anchored.find_anchor,
+        plan=lambda options, num_frames, edges, size: [Window(0, num_frames)],
+        closes_loops=False,
         takes=frozenset(("align", "shared_focal")),
         knows=frozenset(("intrinsics", "masks")),
     ),
-    "window-wise": Way(windowwise.solve_window_wise, knows=frozenset(("intrinsics", "masks"))),
+    "window-wise": Way(
+        windowwise.solve_window_wise,
+        plan=lambda options, num_frames, edges, size: windowwise.overlapping(num_frames, options),
+        closes_loops=False,
+        knows=frozenset(("intrinsics", "masks")),
+    ),
 }
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from stereo4d import AlignmentOptions, KnownFiles, Scene, align_stored
 from stereo4d.alignment.windows import Window
+from stereo4d.cli.main import main
 from stereo4d.errors import UsageError
 from stereo4d.evaluation.metrics import absolute_trajectory_error, path_length
 from stereo4d.storage import map_arrays, save_arrays
@@ -15,6 +18,7 @@ from stereo4d.video.options import StoredOptions
 from stereo4d.video.pair_graph import pair_graph
 from stereo4d.video.prediction_files import PREDICTED
 from stereo4d.video.windowwise import overlapping
+from tests.truthful_predictor import install, truthful_clip
 from tests.worlds import World, predict, render, smooth_cameras
 
 FRAMES, HEIGHT, WIDTH = 9, 15, 20
@@ -100,3 +104,18 @@ def test_known_intrinsics_hold_in_every_window(pairs, tmp_path):
     np.save(tmp_path / "inner.npy", inner)
     scene = solved(pairs[0], tmp_path / "out", known=KnownFiles(intrinsics=str(tmp_path / "inner.npy")))
     assert scene.intrinsics == pytest.approx(np.tile(inner, (FRAMES, 1, 1)), abs=1e-5)
+
+
+def test_a_reconstruction_solves_its_windows_in_turn_and_looks_for_no_loops(tmp_path, capsys):
+    frames, truth = truthful_clip(tmp_path / "clip", seed=3, frames=6)
+    asked = ["--align", "window-wise", "--window", "4", "--overlap", "3", "--motion", "off", "--query-times"]
+    argv = ["reconstruct", str(frames), "--out", str(tmp_path / "out"), "--weights", "truthful", *asked]
+    with pytest.MonkeyPatch.context() as patch:
+        install(tmp_path / "package", patch, truth)
+        assert main([*argv, "--dry-run", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["scenes"][0]["windows"] == [4, 4, 4]
+        assert main([*argv, "--json"]) == 0
+    (said,) = json.loads(capsys.readouterr().out)["scenes"]
+    assert said["alignment"]["window_wise"] == [[0, 3], [1, 4], [2, 5]]
+    assert said["pairs"] == 18
+    assert said["errors"]["trajectory_error"] < 0.02
