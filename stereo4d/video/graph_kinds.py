@@ -148,13 +148,13 @@ def _window(offsets: Callable[[int], Iterable[int]]) -> _Written:
 
 KINDS: dict[str, _Written] = {
     "complete": _Written("", "", Complete),
-    "anchor": _Written("[-R]", r"(?:-(\d+))?", lambda frame: Anchor(None if frame is None else int(frame))),
     "oneref": _Written("[-R]", r"(?:-(\d+))?", lambda reference: OneReference(int(reference or 0))),
     "swin": _window(lambda window: range(1, window + 1)),
     "logwin": _window(lambda window: (2**k for k in range(window))),
     "swinstride": _window(lambda window: range(1, 2 * window, 2)),
     "swin2stride": _window(lambda window: range(1, 3 * window - 1, 3)),
     "swinskip_start": _window(lambda window: range(2, window + 2)),
+    "anchor": _Written("[-R]", r"(?:-(\d+))?", lambda frame: Anchor(None if frame is None else int(frame))),
     # Without an anchor frames need not hang together.
     "retrieval": _Written("-A-K", r"-([1-9]\d*)-(\d+)", lambda a, k: Retrieval(int(a), int(k))),
 }
