@@ -20,7 +20,7 @@ from stereo4d.alignment.terms import ClipEvidence, FlowCells, Term, check_terms,
 from stereo4d.types import DYNAMICS
 from stereo4d.video.camera_kind import CameraKind, camera_kind
 from stereo4d.video.clip import Clip
-from stereo4d.video.flow import Flow, FlowPair, load_flow
+from stereo4d.video.flow import Flow, FlowPair, flow_pair, load_flow
 from stereo4d.video.flow_cache import FlowCache
 from stereo4d.video.masks import MaskEvidence, checked_masks, load_mask_maker
 
@@ -34,6 +34,7 @@ MOST_MOVING = 0.8
 _STILL_SHARE = 0.9
 _LIKE_VIDEO = 0.5
 _LOOKED_AT = 5
+_FAR_SHARE = 0.3  # of cells whose flow between frames far apart must hold, for it to be heard
 _EVEN = 1.0  # pixels by which flow may vary within a cell and count half
 
 log = logging.getLogger(__name__)
@@ -120,8 +121,35 @@ def find_motion(
         if couple not in cache.cells:
             evidence.flow(*couple)
     ignored = dynamic & ~covered(dynamic)[:, None, None]
-    camera = camera_kind(cache.looks, evidence.intrinsics[0], ignored, cell_side(clip.rgb.shape[1:3], _FINEST_CELLS))
+    camera = what_the_camera_does(cache.looks, search.flow, clip.rgb, evidence.intrinsics[0], ignored)
     return Motion(dynamic, _between_still(cache.cells, ignored), camera, said)
+
+
+def what_the_camera_does(
+    looks: CellFlow, flow: Flow, rgb: np.ndarray, intrinsics: np.ndarray, ignored: np.ndarray
+) -> CameraKind:
+    """What the camera does over some frames; a slow one hardly moves between neighbours, and is seen to over longer.
+
+    Args:
+        looks: flow between frames that are paired, on cells (h, w, 2), and its weight (h, w).
+        flow: finds more of it.
+        rgb: (N, H, W, 3) uint8.
+        intrinsics: (3, 3) pixels.
+        ignored: (N, H, W) bool: pixels that are not heard.
+    """
+    side = cell_side((rgb.shape[1], rgb.shape[2]), _FINEST_CELLS)
+    kind = camera_kind(looks, intrinsics, ignored, side)
+    last = len(rgb) - 1
+    far = {(0, last // 2), (last // 4, 3 * last // 4), (last // 2, last)} - set(looks)
+    if kind is CameraKind.MOVES or last < 4:
+        return kind
+    found = {}
+    for first, second in sorted(far):
+        pair = flow_pair(flow, rgb[first], rgb[second])
+        mean, weight = on_cells(pair.forward, pair.valid0)
+        if float(weight.mean()) > _FAR_SHARE:
+            found[first, second] = mean, weight
+    return camera_kind({**looks, **found}, intrinsics, ignored, side)
 
 
 def covered(dynamic: np.ndarray) -> np.ndarray:

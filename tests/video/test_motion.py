@@ -16,7 +16,7 @@ from stereo4d.video.alignment_report import alignment_lines
 from stereo4d.video.camera_kind import CameraKind, camera_kind
 from stereo4d.video.clip import Clip
 from stereo4d.video.flow import Flow
-from stereo4d.video.motion import Motion, check_motion, follows, on_cells
+from stereo4d.video.motion import Motion, check_motion, follows, on_cells, what_the_camera_does
 from stereo4d.video.options import AlignmentOptions
 from stereo4d.video.pipeline import reconstruct
 from tests.truthful_predictor import install, truthful_clip
@@ -122,6 +122,35 @@ def test_cameras_that_stand_still_or_only_turn_are_told_from_those_that_move(tur
         flow = flow.view(rows, columns, 2).numpy() + 0.05 * noise.normal(size=(rows, columns, 2))
         looks[i, j] = flow, np.ones((rows, columns))
     assert camera_kind(looks, lens[0].numpy(), np.zeros((3, 60, 80), bool), side) is kind
+
+
+class Slow(Flow):
+    """A camera that moves by a little from frame to frame, or turns; frames are told by their grey levels."""
+
+    def __init__(self, sideways: float, turn: float) -> None:
+        self.depth = np.where(np.arange(80) < 40, 1.0, 6.0) * np.ones((60, 1))
+        self.sideways, self.turn = sideways, turn
+
+    def flow(self, image0: np.ndarray, image1: np.ndarray) -> np.ndarray:
+        apart = float(image1[0, 0, 0]) - float(image0[0, 0, 0])
+        along = apart * (self.sideways / self.depth + self.turn)
+        return np.stack([along, 0 * along], -1).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("flow", "kind"),
+    [(Slow(0.4, 0.0), CameraKind.MOVES), (Slow(0.0, 0.4), CameraKind.TURNS), (Slow(0, 0), CameraKind.STILL)],
+)
+def test_a_slow_camera_is_seen_to_move_over_longer_than_from_frame_to_frame(flow, kind):
+    rgb = np.arange(17, dtype=np.uint8)[:, None, None, None].repeat(60, 1).repeat(80, 2).repeat(3, 3)
+    looks = {}
+    for first in range(16):
+        mean, weight = on_cells(flow.flow(rgb[first], rgb[first + 1]), np.ones((60, 80), bool))
+        looks[first, first + 1] = mean, weight
+    lens, nothing = pinhole(torch.tensor([900.0]).double(), 60, 80)[0].numpy(), np.zeros((17, 60, 80), bool)
+    if kind is CameraKind.MOVES:
+        assert camera_kind(looks, lens, nothing, 2) is not kind
+    assert what_the_camera_does(looks, flow, rgb, lens, nothing) is kind
 
 
 def test_what_cannot_be_asked_for_is_refused():
