@@ -21,6 +21,7 @@ _MOST_POINTS = 1500
 _STILL_QUANTILE = 0.3
 _RAYLEIGH = (-2 * np.log(1 - _STILL_QUANTILE)) ** 0.5
 _MOST_RATIO = 3.0
+_NOTHING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,24 @@ class EgoFlow(MaskMaker):
     """Pixels: masks are smoothed by a median of this side."""
 
     def moving(self, evidence: MaskEvidence) -> np.ndarray:
-        """See ``MaskMaker.moving``: the mean over all partners of a frame of disagreement over threshold, above one."""
+        """See ``MaskMaker.moving``: the mean over all partners of a frame of disagreement over threshold, above one.
+
+        Partners count by how far pixels went between them: where they hardly moved nothing could be seen.
+        """
         masks = np.zeros(evidence.clip.rgb.shape[:3], bool)
         left = Counter(frame for couple in evidence.couples for frame in couple)
-        sums: dict[int, np.ndarray] = {}  # of frames that are not finished: ratios, and how often they were valid
+        sums: dict[int, np.ndarray] = {}  # of frames that are not finished: ratios, and what they count for
         for couple in evidence.couples:
             for first, second in (couple, couple[::-1]):
                 ratio, valid = self._ratio(evidence, first, second)
-                told = np.stack([np.where(valid, np.minimum(ratio, _MOST_RATIO), 0), valid]).astype(np.float32)
+                way = np.linalg.norm(evidence.flow(first, second).forward[valid], axis=-1)
+                weight = valid * np.float32(np.median(way) if len(way) else 0)
+                told = np.stack([weight * np.minimum(ratio, _MOST_RATIO), weight]).astype(np.float32)
                 sums[first] = sums[first] + told if first in sums else told
                 left[first] -= 1
                 if not left[first]:
                     total, count = sums.pop(first)
-                    masks[first] = median_filter(total / np.maximum(count, 1), self.window) > 1
+                    masks[first] = median_filter(total / np.maximum(count, _NOTHING), self.window) > 1
         return masks
 
     def _ratio(self, evidence: MaskEvidence, first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
