@@ -1,6 +1,6 @@
 """What completion pretraining is worth at a small size: with, without, and with the same view twice in place of pairs.
 
-    python benchmarks/pretraining.py --out out/pretraining [--completion-steps 1500] [--pair-steps 900] [--threads 1]
+    python benchmarks/pretraining.py --out out/pretraining [--completion-steps 500] [--pair-steps 500] [--threads 1]
 
 Three networks of the same size learn pointmaps from the same pairs of the plain rooms. The first two complete images
 before (CroCo, Weinzaepfel et al. 2022): of pairs, and of the same view twice, which is what a masked autoencoder of
@@ -37,6 +37,7 @@ WIDTHS: dict[str, Any] = {
     **dict(dec_embed_dim=192, dec_depth=4, dec_num_heads=3),
 }
 SCHEDULE = Plateau(100, 0.35)
+BATCH = 8
 SAME_VIEW = (1e-6, 1e-6)
 """Time between the two images of a pair: none."""
 FIGURES = {"absrel": "depth AbsRel", "delta1": "delta < 1.25", "error1": "pointmap of view 1"}
@@ -64,7 +65,13 @@ def completion(name: str, options: argparse.Namespace) -> None:
     network = CompletionConfig(img_size=options.size, mask_ratio=options.mask_ratio, **WIDTHS)
     world = WorldConfig(pair_gap=SAME_VIEW) if name.endswith("single") else WorldConfig()
     module = CompletionModule(network, learning_rate=1e-3, schedule=SCHEDULE)
-    fit(module, SyntheticPairs(world, batch_size=16, sizes=[options.size], val_batches=4), name, options, "completion")
+    fit(
+        module,
+        SyntheticPairs(world, batch_size=BATCH, sizes=[options.size], val_batches=4),
+        name,
+        options,
+        "completion",
+    )
 
 
 def pairs(arm: Arm, steps: int, options: argparse.Namespace) -> Path:
@@ -74,7 +81,7 @@ def pairs(arm: Arm, steps: int, options: argparse.Namespace) -> Path:
     start = None if arm.first is None else str(options.out / arm.first / "last.ckpt")
     weight = options.matching_weight
     module = PairModule(network, start_from=start, schedule=SCHEDULE, matching_weight=weight)
-    data = SyntheticPairs(batch_size=8, sizes=[options.size], val_batches=24, seed=1)
+    data = SyntheticPairs(batch_size=BATCH, sizes=[options.size], val_batches=24, seed=1)
     return fit(module, data, arm.name.replace(" ", "-"), options, "pairs", steps)
 
 
@@ -112,11 +119,11 @@ def rate(options: argparse.Namespace) -> float:
     """How many steps on pairs one step of completion costs, in processor time."""
     spent = []
     modules = (
-        (CompletionModule(CompletionConfig(img_size=options.size, mask_ratio=options.mask_ratio, **WIDTHS)), 16),
-        (PairModule(StereoConfig(img_size=options.size, landscape_only=False, **WIDTHS)), 8),
+        CompletionModule(CompletionConfig(img_size=options.size, mask_ratio=options.mask_ratio, **WIDTHS)),
+        PairModule(StereoConfig(img_size=options.size, landscape_only=False, **WIDTHS)),
     )
-    for module, count in modules:
-        data = SyntheticPairs(batch_size=count, sizes=[options.size])
+    data = SyntheticPairs(batch_size=BATCH, sizes=[options.size])
+    for module in modules:
         best = float("inf")
         for number in range(4):  # the pairs are made in the same process, and count
             begin = time.process_time()
@@ -167,8 +174,8 @@ def report(lead: dict[str, float], options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--completion-steps", type=int, default=1500)
-    parser.add_argument("--pair-steps", type=int, default=900)
+    parser.add_argument("--completion-steps", type=int, default=500)
+    parser.add_argument("--pair-steps", type=int, default=500)
     parser.add_argument("--size", type=int, nargs=2, default=(64, 96), help="height and width")
     parser.add_argument("--mask-ratio", type=float, default=0.8)
     parser.add_argument("--matching-weight", type=float, default=0.1)
