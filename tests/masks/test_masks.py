@@ -36,6 +36,14 @@ class Told(FlowCache):
         pass
 
 
+class AllValid(Told):
+    """Flow that is given and never doubted."""
+
+    def between(self, first: int, second: int) -> FlowPair:
+        found = super().between(first, second)
+        return replace(found, valid0=np.ones_like(found.valid0), valid1=np.ones_like(found.valid1))
+
+
 def clip_of(frames: int, height: int, width: int) -> Clip:
     rgb = np.zeros((frames, height, width, 3), np.uint8)
     sizes, maps = np.tile([height, width], (frames, 1)), np.tile([1.0, 1.0, 0.0, 0.0], (frames, 1))
@@ -90,11 +98,6 @@ def test_noisy_flow_raises_the_threshold_and_does_not_fill_the_masks(golden, evi
         pair: flow + random.normal(size=flow.shape).astype(np.float32) for pair, flow in evidence.flows.flows.items()
     }
 
-    class AllValid(Told):
-        def between(self, first: int, second: int) -> FlowPair:
-            found = super().between(first, second)
-            return replace(found, valid0=np.ones_like(found.valid0), valid1=np.ones_like(found.valid1))
-
     found, truth = EgoFlow(window=1).moving(replace(evidence, flows=AllValid(noisy))), golden["label"] == 1
     assert found[~truth].mean() < 0.1
 
@@ -102,6 +105,39 @@ def test_noisy_flow_raises_the_threshold_and_does_not_fill_the_masks(golden, evi
 def test_flow_that_is_never_valid_moves_nothing(evidence):
     lost = {pair: np.full_like(flow, 1000.0) for pair, flow in evidence.flows.flows.items()}
     assert not EgoFlow().moving(replace(evidence, flows=Told(lost))).any()
+
+
+def wall(folder: Path, partners: tuple[int, ...], object_speed: float, camera_speed: float) -> MaskEvidence:
+    """A wall before which an object moves by so many pixels a frame; frame 0 has partners so many frames away."""
+    height, width, frames = 48, 64, 1 + max(partners)
+    v, u = np.mgrid[:height, :width]
+    depth = np.where(u < width // 2, 4.0, 9.0)
+    points = (np.stack([(u - 32) / 60, (v - 24) / 60, np.ones_like(depth)], -1) * depth[..., None]).astype(np.float32)
+    edges = np.array([edge for far in partners for edge in ((0, far), (far, 0))])
+    stack, sure = np.stack([points] * len(edges)), np.full((len(edges), height, width), 3.0, np.float32)
+    arrays = {"pointmap0": stack, "pointmap1": stack, "confidence0": sure, "confidence1": sure}
+    save_arrays(folder / "pairs-00000.safetensors", {"edges": edges, **arrays})
+    flows = {}
+    for far in partners:
+        flow = np.zeros((height, width, 2), np.float32)
+        flow[..., 0] = far * camera_speed / depth
+        flow[16:32, 8:24, 1] = far * object_speed
+        flows[0, far], flows[far, 0] = flow, -flow
+    return MaskEvidence(clip_of(frames, height, width), (folder / "pairs-00000.safetensors",), AllValid(flows))
+
+
+@pytest.mark.parametrize("camera_speed", [0.0, 6.0])
+def test_partners_between_which_hardly_anything_moves_do_not_outvote_those_that_show_it(tmp_path, camera_speed):
+    evidence = wall(tmp_path, (1, 2, 8), object_speed=0.22, camera_speed=camera_speed)
+    found = EgoFlow().moving(evidence)[0]
+    assert not found[:12].any()
+    assert found[20:28, 12:20].all() == found[20:28, 12:20].any() == (camera_speed > 0)
+
+
+def test_a_camera_that_stands_still_sees_what_moves(tmp_path):
+    found = EgoFlow().moving(wall(tmp_path, (1, 2), object_speed=2.0, camera_speed=0.0))[0]
+    assert found[20:28, 12:20].all()
+    assert not found[:12].any()
 
 
 def with_heads(folder: Path, **arrays: np.ndarray) -> MaskEvidence:

@@ -47,7 +47,8 @@ class EgoFlow(MaskMaker):
             for first, second in (couple, couple[::-1]):
                 ratio, valid = self._ratio(evidence, first, second)
                 way = np.linalg.norm(evidence.flow(first, second).forward[valid], axis=-1)
-                weight = valid * np.float32(np.median(way) if len(way) else 0)
+                # A pixel for all: under a camera that stands still, most pixels go nowhere.
+                weight = valid * np.float32(self.least + (np.median(way) if len(way) else 0))
                 told = np.stack([weight * np.minimum(ratio, _MOST_RATIO), weight]).astype(np.float32)
                 sums[first] = sums[first] + told if first in sums else told
                 left[first] -= 1
