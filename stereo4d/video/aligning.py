@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from stereo4d.types import PairPrediction
 from stereo4d.video.clip import Clip
 from stereo4d.video.known_files import KnownFiles
 from stereo4d.video.motion import Motion
-from stereo4d.video.options import DEFAULT_SOLVER, DEFAULT_TERMS, AlignmentOptions
+from stereo4d.video.options import DEFAULT_SOLVER, AlignmentOptions
 
 SOLVERS = "stereo4d.solvers"
 Record = TypeVar("Record", bound=Any)
@@ -119,15 +119,7 @@ def _terms(options: AlignmentOptions, motion: Motion | None, clip: Clip, device:
         if options.terms:
             raise UsageError(f"--terms {' '.join(options.terms)}: --solver {options.solver} takes none; leave them out")
         return ()
-    return () if motion is None else motion.terms(clip, term_names(options, motion.mask_by), device)
-
-
-def term_names(options: AlignmentOptions, mask_by: str) -> Sequence[str]:
-    """The terms that are asked for, or those that help where masks were made this way."""
-    if options.terms is not None:
-        return options.terms
-    # Pairs that bring masks of their own were made from optical flow: it has nothing to add to them.
-    return () if (options.mask_by, mask_by) == ("auto", "heads") else DEFAULT_TERMS
+    return () if motion is None else motion.terms(clip, options.term_names(motion.mask_by), device)
 
 
 def settings_of(options: AlignmentOptions, known: KnownFiles, seed: int) -> dict[str, Any]:

@@ -34,6 +34,7 @@ MOST_MOVING = 0.8
 _STILL_SHARE = 0.9
 _LIKE_VIDEO = 0.5
 _LOOKED_AT = 5
+_CAMERA_LOOKS = 24
 _FAR_SHARE = 0.3  # of cells whose flow between frames far apart must hold, for it to be heard
 _EVEN = 1.0  # pixels by which flow may vary within a cell and count half
 
@@ -77,7 +78,7 @@ class Search:
     """How motion is looked for."""
 
     flow: Flow
-    mask_by: str = "auto"
+    options: AlignmentOptions
     predictor: Predictor | None = None
     """What predicted the pairs, where it is at hand."""
 
@@ -110,19 +111,28 @@ def find_motion(
         given[known.intrinsics.frames.numpy()] = known.intrinsics.intrinsics.numpy()
     cache = _Watched(search.flow, clip.rgb)
     evidence = MaskEvidence(clip, tuple(paths), cache, given, search.predictor, start)
-    couples = evidence.couples
-    cache.told = lambda count: told(count, len(couples))
-    said = search.mask_by
+    said = search.options.mask_by
     if said == "auto":
         said = "heads" if evidence.has(f"{DYNAMICS}/moving0") else "ego-flow"
+    # Ways that need no flow leave it to the terms; where there are none, only what the camera does is left to see.
+    couples = evidence.couples
+    if said == "heads" and not search.options.term_names(said):
+        couples = _spread(couples)
+    cache.told = lambda count: told(count, len(couples))
     maker = load_mask_maker(said)
     dynamic = checked_masks(maker.moving(evidence), clip.rgb.shape[:3], maker)
-    for couple in couples:  # ways that need no flow leave it to the term
+    for couple in couples:
         if couple not in cache.cells:
             evidence.flow(*couple)
     ignored = dynamic & ~covered(dynamic)[:, None, None]
     camera = what_the_camera_does(cache.looks, search.flow, clip.rgb, evidence.intrinsics[0], ignored)
     return Motion(dynamic, _between_still(cache.cells, ignored), camera, said)
+
+
+def _spread(couples: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """A few couples, from the first to the last."""
+    chosen = np.unique(np.linspace(0, len(couples) - 1, min(_CAMERA_LOOKS, len(couples))).round().astype(int))
+    return [couples[place] for place in chosen.tolist()]
 
 
 def what_the_camera_does(

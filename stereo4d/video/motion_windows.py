@@ -110,7 +110,7 @@ def find_clip_motion(
     """
     if options.motion == "off" or len(clip) < 2:
         return None
-    search = Search(load_flow(options.flow), options.mask_by, predictor)
+    search = Search(load_flow(options.flow), options, predictor)
     if options.motion == "auto" and not follows(clip, search.flow):
         return None
     files = [folder / f"motion-{window.start:06d}-{window.stop:06d}.safetensors" for window in windows]

@@ -57,6 +57,13 @@ class AlignmentOptions:
         if self.shared_focal and self.per_frame_focal:
             raise UsageError("--shared-focal and --per-frame-focal exclude each other; give one")
 
+    def term_names(self, mask_by: str) -> list[str]:
+        """The terms that are asked for, or those that help where masks were made this way."""
+        if self.terms is not None:
+            return self.terms
+        # Pairs that bring masks of their own were made from optical flow: it has nothing to add to them.
+        return [] if (self.mask_by, mask_by) == ("auto", "heads") else list(DEFAULT_TERMS)
+
     def shares_focal(self, original_sizes: np.ndarray) -> bool:
         """Whether frames of these sizes, (N, 2), get one focal."""
         return self.shared_focal or (not self.per_frame_focal and len(np.unique(original_sizes, axis=0)) == 1)

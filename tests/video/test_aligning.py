@@ -8,7 +8,7 @@ from stereo4d.alignment.known import Known, KnownDepths, KnownPoses
 from stereo4d.alignment.solver import ReweightedLeastSquares
 from stereo4d.errors import UsageError
 from stereo4d.types import PairPrediction
-from stereo4d.video.aligning import load_solver, moved, term_names
+from stereo4d.video.aligning import load_solver, moved
 from stereo4d.video.options import DEFAULT_TERMS, AlignmentOptions
 
 ONE_SIZE, TWO_SIZES = np.tile([48, 64], (3, 1)), np.array([[48, 64], [48, 64], [40, 64]])
@@ -59,8 +59,8 @@ def test_all_tensors_of_a_record_move_to_a_device_those_of_its_parts_too():
 
 
 def test_pairs_with_masks_of_their_own_are_judged_by_flow_only_where_it_is_asked_for():
-    assert term_names(AlignmentOptions(), "heads") == ()
-    assert term_names(AlignmentOptions(), "ego-flow") == DEFAULT_TERMS
-    assert term_names(AlignmentOptions(mask_by="heads"), "heads") == DEFAULT_TERMS
-    assert term_names(AlignmentOptions(terms=["flow"]), "heads") == ["flow"]
-    assert term_names(AlignmentOptions(terms=[]), "ego-flow") == []
+    assert AlignmentOptions().term_names("heads") == []
+    assert AlignmentOptions().term_names("ego-flow") == list(DEFAULT_TERMS)
+    assert AlignmentOptions(mask_by="heads").term_names("heads") == list(DEFAULT_TERMS)
+    assert AlignmentOptions(terms=["flow"]).term_names("heads") == ["flow"]
+    assert AlignmentOptions(terms=[]).term_names("ego-flow") == []

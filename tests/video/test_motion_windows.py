@@ -6,17 +6,20 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from stereo4d_plugins.flow.dis import Dis
 
 from stereo4d import AlignmentOptions, Scene
 from stereo4d.alignment.known import Known
 from stereo4d.evaluation.metrics import absolute_trajectory_error, path_length
 from stereo4d.storage import save_arrays
-from stereo4d.video import motion_windows, solving
+from stereo4d.video import motion, motion_windows, solving
 from stereo4d.video.camera_kind import CameraKind
+from stereo4d.video.clip import Clip
 from stereo4d.video.dynamics import masks_on_disk
 from stereo4d.video.motion import Motion
 from stereo4d.video.motion_windows import load_motion, save_motion
 from stereo4d.video.pipeline import reconstruct
+from stereo4d.video.prediction_files import FRAMES_FILE, shards
 from stereo4d.video.windows_plan import plan_windows
 from tests.truthful_predictor import install, truthful_clip
 from tests.video.test_motion import clip_of
@@ -42,6 +45,15 @@ def both(clip, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
     with pytest.MonkeyPatch.context() as patch:
         return [made(clip, out / str(window), patch, window) for window in (FRAMES, 5)]
+
+
+@pytest.fixture(scope="module")
+def stored(both, clip, tmp_path_factory):
+    """The folder of pairs of a reconstruction."""
+    out = tmp_path_factory.mktemp("stored") / "scene"
+    with pytest.MonkeyPatch.context() as patch:
+        made(clip, out, patch, FRAMES, mask_by="heads")
+    return out / "pairs"
 
 
 def agreement(first: np.ndarray, second: np.ndarray) -> float:
@@ -76,6 +88,23 @@ def test_the_manifest_tells_of_all_frames(both):
 def test_masks_that_pairs_bring_are_the_same_in_windows(clip, tmp_path, monkeypatch):
     scene = made(clip, tmp_path / "heads", monkeypatch, 5, mask_by="heads")
     np.testing.assert_array_equal(np.asarray(scene.dynamic), np.asarray(clip[1].clip.dynamic))
+
+
+@pytest.mark.parametrize(("terms", "looks"), [(None, 3), (["flow"], 13), (["acceleration"], 13)])
+def test_where_pairs_bring_masks_flow_is_found_for_terms_alone(clip, stored, terms, looks, monkeypatch):
+    class Counting(Dis):
+        def flow(self, image0: np.ndarray, image1: np.ndarray) -> np.ndarray:
+            asked.append(image0.shape)
+            return super().flow(image0, image1)
+
+    asked: list[tuple[int, ...]] = []
+    monkeypatch.setattr(motion, "_CAMERA_LOOKS", 3)
+    search = motion.Search(Counting(), AlignmentOptions(terms=terms))
+    found = motion.find_motion(shards(stored), Clip.load(stored / FRAMES_FILE), Known(), search)
+    assert found.mask_by == "heads"
+    assert found.camera is CameraKind.MOVES
+    np.testing.assert_array_equal(found.dynamic, np.asarray(clip[1].clip.dynamic).astype(bool))
+    assert len(asked) == 2 * looks
 
 
 def test_a_killed_run_goes_on_after_the_last_window_that_was_looked_at(clip, both, tmp_path, monkeypatch):
