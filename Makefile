@@ -25,8 +25,10 @@ lint: $(DEV_STAMP)
 types: $(DEV_STAMP)
 	$(BIN)/mypy
 
+# One thread a process: workers fill the processors, and threads that wait for one another would only take turns. A file
+# stays in one worker, so what its tests share is made once.
 unit: $(DEV_STAMP)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --durations=25
 
 install: $(USER_STAMP)
 
