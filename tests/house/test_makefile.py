@@ -58,7 +58,8 @@ def test_changed_requirements_install_again(tmp_path):
 
 def test_make_test_is_style_types_and_tests(tmp_path):
     said = make("--dry-run", "test", f"VENV={tmp_path}").stdout
-    for command in ("ruff check .", "ruff format --check .", "mypy", "python -m pytest -n auto --maxprocesses 4 --dist loadfile"):
+    tests = "python -m pytest -n auto --maxprocesses 4 --dist loadfile --durations=25"
+    for command in ("ruff check .", "ruff format --check .", "mypy", tests):
         assert f"{tmp_path}/bin/{command}\n" in said
 
 
