@@ -86,7 +86,7 @@ def test_a_dry_run_says_what_it_would_take_loads_no_weight_and_leaves_no_file(
     assert (plan["frames"], plan["pairs"], plan["height"], plan["width"]) == (4, 12, 48, 64)
     assert plan["memory_bytes"] > 0
     assert plan["disk_bytes"] > 12 * 2 * 48 * 64 * 4 * 2
-    assert set(plan["seconds"]) == {"frames", "predictions", "alignment", "recording"}
+    assert set(plan["seconds"]) == {"frames", "predictions", "motion", "alignment", "recording"}
     assert not out.exists()
 
 

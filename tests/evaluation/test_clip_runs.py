@@ -73,7 +73,7 @@ def test_static_and_dynamic_clips_of_one_number_show_the_same_world(folder, reco
     clips = [replace(TINY, kind=kind).make(folder / "clips") for kind in ("static", "dynamic")]
     still, moving = (load_truth(frames) for frames in clips)
     np.testing.assert_array_equal(still.clip.cam2world, moving.clip.cam2world)
-    np.testing.assert_array_equal(still.world.wave_phase, moving.world.wave_phase)
+    np.testing.assert_array_equal(still.motion.world.wave_phase, moving.motion.world.wave_phase)
     assert not still.world.moving.any()
     assert moving.world.moving.any()
 

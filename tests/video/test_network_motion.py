@@ -120,7 +120,7 @@ def test_the_option_without_a_number_leaves_motion_out(clip, weights, tmp_path, 
     assert main(command) == 0
     assert "motion   at 0.5, 1 of the way" in capfd.readouterr().out
     assert main([*command, "--query-times"]) == 0
-    assert "motion" not in capfd.readouterr().out
+    assert "of the way" not in capfd.readouterr().out
     assert main([*command, "--query-times", "0.2", "0.7"]) == 0
     assert "motion   at 0.2, 0.7, 1 of the way" in capfd.readouterr().out
 
