@@ -74,8 +74,8 @@ def test_static_and_dynamic_clips_of_one_number_show_the_same_world(folder, reco
     still, moving = (load_truth(frames) for frames in clips)
     np.testing.assert_array_equal(still.clip.cam2world, moving.clip.cam2world)
     np.testing.assert_array_equal(still.motion.world.wave_phase, moving.motion.world.wave_phase)
-    assert not still.world.moving.any()
-    assert moving.world.moving.any()
+    assert not still.motion.world.moving.any()
+    assert moving.motion.world.moving.any()
 
 
 def made_up(number: int, ours: float, theirs: float | None, kind: str = "static") -> Record:
