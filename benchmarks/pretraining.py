@@ -5,7 +5,7 @@
 Three networks of the same size learn pointmaps from the same pairs of the plain rooms. The first two complete images
 before (CroCo, Weinzaepfel et al. 2022): of pairs, and of the same view twice, which is what a masked autoencoder of
 single images sees. The third does not, and may take as many more steps on pairs as completion would have cost. A run
-was stopped goes on where it was; the table is printed at the end, ``curves.csv`` and ``curves.png`` are written.
+that was stopped goes on where it was; the table is printed at the end, ``curves.csv`` and ``curves.png`` are written.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from stereo4d.evaluation.scene_errors import SceneErrors
     from stereo4d.progress import Progress
     from stereo4d.types import Scene
-    from stereo4d.video.frames import Listing
     from stereo4d.video.sources import Source
 
 log = logging.getLogger(__name__)
@@ -102,7 +101,9 @@ Reports = tuple[list[Report], list[str]]
 
 def _plan(entries: Sequence[str], folder: Path, options: Options) -> Reports:
     """What one clip would take."""
-    source, listing = _look_at(entries)
+    from stereo4d.video.frames import look_at
+
+    source, listing = look_at(entries)
 
     from stereo4d.video.job import open_job
 
@@ -122,7 +123,9 @@ def _scene(
     progress: Progress,
 ) -> Reports:
     """Reconstruct one clip."""
-    source, listing = _look_at(entries)
+    from stereo4d.video.frames import look_at
+
+    source, listing = look_at(entries)  # before torch is imported: what is wrong with the input is told at once
 
     from stereo4d.video.job import open_job
     from stereo4d.video.pipeline import run
@@ -150,15 +153,6 @@ def _report(scene: Scene, folder: Path, source: Source, layout: str | None, *, o
     report = {**scene_report(scene, folder, laid_out), "errors": None if errors is None else errors.as_dict()}
     more = [] if errors is None else [f"against the exact truth: {line}" for line in errors.lines()]
     return report, scene_lines(scene, folder, laid_out, more=more)
-
-
-def _look_at(entries: Sequence[str]) -> tuple[Source, Listing]:
-    """Find and open the input, before torch is imported: what is wrong with it is told at once."""
-    from stereo4d.video.frames import describe
-    from stereo4d.video.sources import find_source
-
-    source = find_source(entries)
-    return source, describe(source)
 
 
 def _errors(scene: Scene, source: Source) -> SceneErrors | None:

@@ -30,9 +30,8 @@ from stereo4d.video.aligning import Aligned
 from stereo4d.video.anchored_maps import write_maps
 from stereo4d.video.clip import Clip
 from stereo4d.video.motion_windows import ClipMotion
-from stereo4d.video.solving import Approach
+from stereo4d.video.solving import Task
 from stereo4d.video.windows_reading import PairReader
-from stereo4d.video.workspace import Workspace
 
 GRAPH = "anchor"
 """The pairs that are needed and no others; see ``pair_graph``."""
@@ -111,30 +110,22 @@ class AnchorView:
     """(N,) float64: from the unit of each frame's pair to that of the answer."""
 
 
-def anchor_clip(
-    paths: Sequence[Path],
-    clip: Clip,
-    known: Known,
-    approach: Approach,
-    workspace: Workspace,
-    *,
-    chosen: np.ndarray | None = None,
-    progress: Progress = SILENT,
-) -> tuple[Aligned, ClipMotion | None]:
-    """Bring all frames into one world by their pairs with the anchor; see ``ways.Way``.
+def anchor_clip(task: Task, *, progress: Progress = SILENT) -> tuple[Aligned, ClipMotion | None]:
+    """Bring all frames into one world by their pairs with the anchor; see ``ways.FromPairs``.
 
     Raises:
         GraphError: no frame is paired with all others.
         AlignmentError: the anchor's points lie nowhere.
     """
-    star = Star.of(PairReader(paths, chosen), len(clip))
-    with workspace.stage("alignment"), progress.stage("alignment", len(clip), "frame") as stage:
+    clip, known = task.clip, task.known
+    star = Star.of(task.reader(), len(clip))
+    with task.workspace.stage("alignment"), progress.stage("alignment", len(clip), "frame") as stage:
         seen = look_at_anchor(star, clip.rgb.shape[1:3])
         intrinsics = cameras_of(seen, known, star, clip)
         cam2world = torch.eye(4, dtype=torch.float64).repeat(len(clip), 1, 1)
         lost = []
         for frame in star.from_near_to_far()[1:]:
-            found = locate(star, frame, intrinsics[frame], known, approach.seed)
+            found = locate(star, frame, intrinsics[frame], known, task.approach.seed)
             if found.inliers:
                 cam2world[frame] = torch.from_numpy(found.cam2world)
                 cam2world[frame, :3, 3] *= seen.scales[frame]
@@ -142,7 +133,7 @@ def anchor_clip(
                 cam2world[frame] = cam2world[frame + (1 if frame < star.anchor else -1)]
                 lost.append(frame)
             stage.advance()
-        aligned = _assembled(star, seen, clip, cam2world, intrinsics, lost, workspace.unfinished)
+        aligned = _assembled(star, seen, clip, cam2world, intrinsics, lost, task.workspace.unfinished)
         stage.advance()
     return aligned, None
 
@@ -156,7 +147,8 @@ def look_at_anchor(star: Star, size: tuple[int, ...]) -> AnchorView:
     scales, votes, weights = np.ones(len(star.rows)), [], []
     total, weight, best = torch.zeros(size), torch.zeros(size), torch.zeros(size)
     reference: Tensor | None = None
-    frames = [frame for frame in star.from_near_to_far() if frame in set(star.pairs())]
+    paired = set(star.pairs())
+    frames = [frame for frame in star.from_near_to_far() if frame in paired]
     for frame in frames:
         points, confidence, _, _ = star.read(frame)
         votes.append(estimate_focal(points[None], confidence[None])[0])

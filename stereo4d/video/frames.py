@@ -17,7 +17,7 @@ import numpy as np
 
 from stereo4d import registry
 from stereo4d.errors import InputError, UsageError
-from stereo4d.video.sources import Source
+from stereo4d.video.sources import Source, find_source
 
 PREFERENCE = ("images", "decord", "av")
 DEFAULT_MAX_FRAMES = 48
@@ -122,6 +122,16 @@ class Selection:
             return inside[:: self.stride][: self.max_frames].tolist()
         limit = self.max_frames or DEFAULT_MAX_FRAMES
         return inside[:: max(1, math.ceil(len(inside) / limit))].tolist()
+
+
+def look_at(entries: Sequence[str]) -> tuple[Source, Listing]:
+    """The clip that some entries name, opened: whatever is wrong with it is told at once.
+
+    Raises:
+        InputError: there is none, or no reader can open it.
+    """
+    source = find_source(entries)
+    return source, describe(source)
 
 
 def describe(source: Source) -> Listing:

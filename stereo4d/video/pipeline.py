@@ -15,7 +15,7 @@ from stereo4d.storage import map_arrays, save_arrays, write_json
 from stereo4d.types import Scene
 from stereo4d.video.clip import Clip, camera_stands_still, read_clip
 from stereo4d.video.frame_matching import FrameGeometry
-from stereo4d.video.frames import Selection, describe
+from stereo4d.video.frames import Selection, look_at
 from stereo4d.video.inference import predict_pairs
 from stereo4d.video.job import Job, open_job
 from stereo4d.video.known_files import KnownFiles, load_known
@@ -26,8 +26,8 @@ from stereo4d.video.options import AlignmentOptions, Options
 from stereo4d.video.pair_graph import Edge, both_ways
 from stereo4d.video.prediction_files import FRAMES_FILE, ShardWriter, shards, stored_edges
 from stereo4d.video.shots import Made, find_shots, make_shots
-from stereo4d.video.solving import Approach
-from stereo4d.video.sources import find_source
+from stereo4d.video.solving import Approach, Task
+from stereo4d.video.sources import entries_of
 from stereo4d.video.ways import way_of
 from stereo4d.video.workspace import Workspace, settings_hash
 
@@ -97,8 +97,9 @@ def reconstruct(
         known=known or KnownFiles(),
         shots=shots,
     )
-    clip = find_source([str(entry) for entry in ([source] if isinstance(source, str | Path) else source)])
-    return run(open_job(clip, describe(clip), options), Path(out), overwrite=overwrite, progress=progress).longest
+    return run(
+        open_job(*look_at(entries_of(source)), options), Path(out), overwrite=overwrite, progress=progress
+    ).longest
 
 
 def run(job: Job, out: Path, *, overwrite: bool = False, progress: Progress = SILENT) -> Made:
@@ -134,7 +135,7 @@ def make_one(
     predict(job, workspace, clip, known, progress)
     paths = shards(workspace.pairs)
     solve = way_of(job.options.alignment).solve
-    aligned, motion = solve(paths, clip, known, approach_of(job), workspace, progress=progress)
+    aligned, motion = solve(Task(paths, clip, known, approach_of(job), workspace), progress=progress)
     return make_scene(clip, paths, aligned, provenance, workspace, warnings, progress, motion=motion)
 
 

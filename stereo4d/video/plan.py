@@ -103,6 +103,26 @@ class Plan:
         return lines
 
 
+def _seconds(
+    cost: Cost,
+    flow: FlowWork,
+    span: int,
+    frames: int,
+    pairs: int,
+    size: tuple[int, int],
+    original_size: tuple[int, int],
+) -> dict[str, float]:
+    """By stage; arguments as in ``make_plan``."""
+    pixels = size[0] * size[1]
+    return {
+        "frames": (span * _DECODE_SECONDS + frames * _RESIZE_SECONDS) * original_size[0] * original_size[1],
+        "predictions": cost.seconds,
+        **flow.seconds(pixels),
+        "alignment": pairs * _ALIGN_SECONDS[0] + 2 * pairs * pixels * _ALIGN_SECONDS[1],
+        "recording": _RECORD_SECONDS[0] + frames * pixels * _RECORD_SECONDS[1],
+    }
+
+
 def make_plan(
     cost: Cost,
     *,
@@ -149,13 +169,7 @@ def make_plan(
         pairs_are_most=pairs_are_most,
         height=height,
         width=width,
-        seconds={
-            "frames": (span * _DECODE_SECONDS + frames * _RESIZE_SECONDS) * original_size[0] * original_size[1],
-            "predictions": cost.seconds,
-            **flow.seconds(height * width),
-            "alignment": pairs * _ALIGN_SECONDS[0] + points * _ALIGN_SECONDS[1],
-            "recording": _RECORD_SECONDS[0] + frames * height * width * _RECORD_SECONDS[1],
-        },
+        seconds=_seconds(cost, flow, span, frames, pairs, size, original_size),
         memory_bytes=round(_BASE_MEMORY + frames * height * width * 3 + work),
         disk_bytes=predictions + further + motion + left + scene,
         predictor=predictor,

@@ -20,8 +20,8 @@ from stereo4d.video.making import collected_warnings, make_scene
 from stereo4d.video.manifest import Provenance
 from stereo4d.video.motion import check_motion
 from stereo4d.video.options import StoredOptions
-from stereo4d.video.solving import Approach
-from stereo4d.video.sources import Source, sha256
+from stereo4d.video.solving import Approach, Task
+from stereo4d.video.sources import Source, entries_of, sha256
 from stereo4d.video.stored_pairs import StoredPairs, open_pairs
 from stereo4d.video.ways import way_of
 from stereo4d.video.workspace import Workspace
@@ -57,20 +57,16 @@ def align_stored(
     check_motion(options.alignment)
     device = resolve_device(options.device)
 
-    entries = [str(entry) for entry in ([pairs] if isinstance(pairs, str | Path) else pairs)]
     with collected_warnings() as warnings:
-        stored = open_pairs(entries)
+        stored = open_pairs(entries_of(pairs))
         check_apart(stored, Path(out))
         known = load_known(options.known, FrameGeometry.of(stored.clip))
         provenance = provenance_of(stored, options, device)
         workspace = Workspace(Path(out), provenance.sections["settings"], overwrite=overwrite)
         approach = Approach(options.alignment, options.seed, device, workspace.settings_hash)
+        task = Task(stored.paths, stored.clip, known, approach, workspace, stored.chosen(options.graph))
         try:
-            aligned, motion = way.solve(
-                *(stored.paths, stored.clip, known, approach, workspace),
-                chosen=stored.chosen(options.graph),
-                progress=progress,
-            )
+            aligned, motion = way.solve(task, progress=progress)
         except (AlignmentError, GraphError, ShapeError) as error:
             raise type(error)(f"{stored.label}: {error}") from error
         return make_scene(

@@ -45,34 +45,63 @@ class Approach:
 
 
 @dataclass(frozen=True)
+class Task:
+    """Stored pairs of a clip that are to become one world."""
+
+    paths: Sequence[Path]
+    """Files of pairs."""
+    clip: Clip
+    """N frames."""
+    known: Known
+    """What is known of them."""
+    approach: Approach
+    workspace: Workspace
+    """Where what is found waits for the scene to be made, or for the run to be taken up again."""
+    chosen: np.ndarray | None = None
+    """(E,) bool, which pairs to take; None takes all."""
+
+    def reader(self) -> PairReader:
+        """The pairs that are taken."""
+        return PairReader(self.paths, self.chosen)
+
+    def find_motion(self, windows: Sequence[Window], progress: Progress) -> ClipMotion | None:
+        """What moves, window by window; see ``find_clip_motion``."""
+        with self.workspace.stage("motion"):
+            return find_clip_motion(
+                *(self.paths, self.clip, self.known, self.approach.options, windows),
+                *(self.workspace.unfinished / MOTION_FOLDER, self.approach.stamp),
+                predictor=self.approach.predictor,
+                progress=progress,
+            )
+
+
+@dataclass(frozen=True)
 class Solver:
     """Aligns the windows of a clip, or all of it as one window."""
 
-    approach: Approach
-    clip: Clip
-    known: Known
+    task: Task
     motion: ClipMotion | None
 
     def solve(self, window: Window, edges: Tensor, told: PairPrediction, progress: Progress) -> Aligned:
         """Bring some pairs into one world; (E, 2) edges count from the window's first frame."""
-        known = known_in(self.known, window)
+        known, approach = known_in(self.task.known, window), self.task.approach
         motion = None if self.motion is None else self.motion.of(window)
         return align_pairs(
-            *(edges, told, part_of(self.clip, window)),
+            *(edges, told, part_of(self.task.clip, window)),
             known=known if motion is None else motion.known(known),
-            options=self.approach.options,
-            seed=self.approach.seed,
-            device=self.approach.device,
+            options=approach.options,
+            seed=approach.seed,
+            device=approach.device,
             motion=motion,
             progress=progress,
         )
 
     def ignored(self, frames: range) -> Tensor | None:
         """(m, H, W) bool: which pixels of some frames the cameras are not judged by; None where none are."""
-        given = self.known.masks
+        given = self.task.known.masks
         if given is None and self.motion is None:
             return None
-        size = self.clip.rgb.shape[1:3]
+        size = self.task.clip.rgb.shape[1:3]
         ignored = torch.zeros(len(frames), *size, dtype=torch.bool)
         if self.motion is not None:
             ignored |= self.motion.ignored(frames)
@@ -82,43 +111,20 @@ class Solver:
         return ignored
 
 
-def solve_clip(
-    paths: Sequence[Path],
-    clip: Clip,
-    known: Known,
-    approach: Approach,
-    workspace: Workspace,
-    *,
-    chosen: np.ndarray | None = None,
-    progress: Progress = SILENT,
-) -> tuple[Aligned, ClipMotion | None]:
+def solve_clip(task: Task, *, progress: Progress = SILENT) -> tuple[Aligned, ClipMotion | None]:
     """Find what moves and bring all pairs into one world.
 
     Args:
-        paths: files of pairs.
-        clip: N frames.
-        known: what is known of them.
-        approach: how.
-        workspace: where what is found waits for the scene to be made, or for the run to be taken up again.
-        chosen: (E,) bool, which pairs to take; None takes all.
+        task: the pairs, and how.
         progress: told about every step, or every window.
 
     Raises:
         GraphError: the pairs, or those of a window, do not hang together.
         UsageError: windows of these sizes cannot be, or a way to make masks cannot work here.
     """
-    reader, size = PairReader(paths, chosen), clip.rgb.shape[1:3]
-    windows = plan_windows(approach.options, len(clip), reader.edges, size)
-    with workspace.stage("motion"):
-        motion = find_clip_motion(
-            *(paths, clip, known, approach.options, windows),
-            *(workspace.unfinished / MOTION_FOLDER, approach.stamp),
-            predictor=approach.predictor,
-            progress=progress,
-        )
-    solver, folder = (
-        Solver(approach, clip, known, motion),
-        Folder(workspace.unfinished / WINDOWS_FOLDER, approach.stamp),
-    )
-    with workspace.stage("alignment"):
-        return align_clip(reader, clip, known, windows, solver, folder, progress=progress), motion
+    clip, reader = task.clip, task.reader()
+    windows = plan_windows(task.approach.options, len(clip), reader.edges, clip.rgb.shape[1:3])
+    solver = Solver(task, task.find_motion(windows, progress))
+    folder = Folder(task.workspace.unfinished / WINDOWS_FOLDER, task.approach.stamp)
+    with task.workspace.stage("alignment"):
+        return align_clip(reader, clip, task.known, windows, solver, folder, progress=progress), solver.motion

@@ -59,6 +59,11 @@ def group_inputs(inputs: Sequence[str]) -> list[list[str]]:
     return groups
 
 
+def entries_of(given: str | Path | Sequence[str | Path]) -> list[str]:
+    """One file, folder or pattern, or several, as a command line would name them."""
+    return [str(entry) for entry in ([given] if isinstance(given, str | Path) else given)]
+
+
 def find_source(entries: Sequence[str]) -> Source:
     """The clip that INPUTs of one group name.
 

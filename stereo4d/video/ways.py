@@ -4,41 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from stereo4d.alignment.known import Known
 from stereo4d.alignment.windows import Window
 from stereo4d.errors import UsageError
 from stereo4d.progress import SILENT, Progress
 from stereo4d.video import anchored, solving, windowwise
 from stereo4d.video.aligning import Aligned
-from stereo4d.video.clip import Clip
 from stereo4d.video.known_files import QUANTITIES, KnownFiles
 from stereo4d.video.motion_windows import ClipMotion
 from stereo4d.video.options import AlignmentOptions
 from stereo4d.video.pair_graph import Edge
-from stereo4d.video.solving import Approach
+from stereo4d.video.solving import Task
 from stereo4d.video.windows_plan import plan_windows
-from stereo4d.video.workspace import Workspace
 
 
 class FromPairs(Protocol):
     """Brings stored pairs into one world."""
 
-    def __call__(
-        self,
-        paths: Sequence[Path],
-        clip: Clip,
-        known: Known,
-        approach: Approach,
-        workspace: Workspace,
-        *,
-        chosen: np.ndarray | None = None,
-        progress: Progress = SILENT,
-    ) -> tuple[Aligned, ClipMotion | None]:
+    def __call__(self, task: Task, *, progress: Progress = SILENT) -> tuple[Aligned, ClipMotion | None]:
         """See ``solving.solve_clip``."""
 
 

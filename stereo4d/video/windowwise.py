@@ -22,11 +22,10 @@ from stereo4d.errors import UsageError
 from stereo4d.progress import SILENT, Progress
 from stereo4d.video.aligning import Aligned
 from stereo4d.video.clip import Clip
-from stereo4d.video.motion_windows import MOTION_FOLDER, ClipMotion, find_clip_motion
+from stereo4d.video.motion_windows import ClipMotion
 from stereo4d.video.options import AlignmentOptions
-from stereo4d.video.solving import Approach, Solver
+from stereo4d.video.solving import Solver, Task
 from stereo4d.video.windows_reading import PairReader
-from stereo4d.video.workspace import Workspace
 
 DEFAULT_WINDOW = 100
 _HALF = float(np.finfo(np.float16).max)
@@ -59,30 +58,15 @@ class Found:
         return replace(known, intrinsics=lenses, poses=poses, depths=depths)
 
 
-def solve_window_wise(
-    paths: Sequence[Path],
-    clip: Clip,
-    known: Known,
-    approach: Approach,
-    workspace: Workspace,
-    *,
-    chosen: np.ndarray | None = None,
-    progress: Progress = SILENT,
-) -> tuple[Aligned, ClipMotion | None]:
+def solve_window_wise(task: Task, *, progress: Progress = SILENT) -> tuple[Aligned, ClipMotion | None]:
     """Bring all frames into one world, one window after the other; see ``ways.FromPairs``.
 
     Raises:
         UsageError: windows of these sizes cannot be.
     """
-    reader = PairReader(paths, chosen)
-    windows = overlapping(len(clip), approach.options)
-    with workspace.stage("motion"):
-        motion = find_clip_motion(
-            *(paths, clip, known, approach.options, windows),
-            *(workspace.unfinished / MOTION_FOLDER, approach.stamp),
-            predictor=approach.predictor,
-            progress=progress,
-        )
+    clip, reader, workspace = task.clip, task.reader(), task.workspace
+    windows = overlapping(len(clip), task.approach.options)
+    motion = task.find_motion(windows, progress)
     files = [workspace.unfinished / f"window-wise-{name}.f16" for name in ("depth", "confidence")]
     with workspace.stage("alignment"), progress.stage("alignment", len(windows), "window") as stage:
         for file in files:
@@ -93,8 +77,8 @@ def solve_window_wise(
         for window in windows:
             inside = reader.inside(window.start, window.stop)
             edges, told = reader.read(inside)
-            held = known if found is None else found.held(window, known)
-            aligned = Solver(approach, clip, held, motion).solve(window, edges - window.start, told, SILENT)
+            held = task if found is None else replace(task, known=found.held(window, task.known))
+            aligned = Solver(held, motion).solve(window, edges - window.start, told, SILENT)
             results.append(replace(aligned.result, depth=torch.empty(0), confidence=torch.empty(0)))
             rows.append(inside[aligned.result.pairs.numpy()])
             found = _taken_up(found, window, aligned.result, files)
