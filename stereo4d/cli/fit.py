@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from stereo4d.errors import CheckpointError, Stereo4DError, UsageError
 
@@ -41,6 +42,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _whole_numbers_stay_whole() -> None:
+    """Let ``limit_val_batches: 1`` mean one batch, and not 1.0, which is all of them.
+
+    Lightning asks for ``Optional[Union[int, float]]``. ``typing`` keeps what it made and takes the other order for the
+    same, so whichever package asked first in this process decides what the parser tries first.
+    """
+    from lightning.pytorch import Trainer
+
+    hints = inspect.unwrap(Trainer.__init__).__annotations__
+    for name, hint in hints.items():
+        if set(get_args(hint)) == {int, float, type(None)}:
+            hints[name] = int | float | None
+
+
 def _command_line() -> Any:
     """LightningCLI that says what is wrong with a recipe, or a checkpoint, in one line; made here to import late."""
     from argparse import ArgumentError
@@ -48,6 +63,8 @@ def _command_line() -> Any:
     from lightning.pytorch.cli import LightningCLI
 
     from stereo4d.cli.fit_errors import explained
+
+    _whole_numbers_stay_whole()
 
     class CommandLine(LightningCLI):
         """Lightning's command line, whose failures are said in a line."""
