@@ -11,6 +11,7 @@ from stereo4d.network.completion_loss import CompletionLoss
 from stereo4d.network.completion_pictures import imagenet_input
 from stereo4d.network.patches import draw_mask
 from stereo4d.training.network_module import NetworkModule
+from stereo4d.training.optimizers import OptimizerRecipe
 from stereo4d.training.schedules import Schedule
 
 
@@ -24,6 +25,7 @@ class CompletionModule(NetworkModule):
         colour_jitter: how much brightness, contrast and saturation may change: factors in [1 - j, 1 + j].
         learning_rate: peak of the schedule.
         weight_decay: of matrices; vectors are not decayed.
+        optimizer: by default ``stereo4d.training.optimizers.AdamW()``; the other is ``Muon``.
         schedule: of the learning rate; by default ``stereo4d.training.schedules.Plateau()``.
         recompute: keep only what enters each block, and compute the rest once more for the gradient.
         draws_seed: of masks and colours.
@@ -38,6 +40,7 @@ class CompletionModule(NetworkModule):
         colour_jitter: float = 0.4,
         learning_rate: float = 3e-4,
         weight_decay: float = 0.05,
+        optimizer: OptimizerRecipe | None = None,
         schedule: Schedule | None = None,
         recompute: bool = False,
         draws_seed: int = 0,
@@ -48,6 +51,7 @@ class CompletionModule(NetworkModule):
             CompletionNetwork(network),
             learning_rate=learning_rate,
             weight_decay=weight_decay,
+            optimizer=optimizer,
             schedule=schedule,
             recompute=recompute,
             draws_seed=draws_seed,

@@ -17,6 +17,7 @@ from stereo4d.network.weights import start_from as start_from_weights
 from stereo4d.training.losses import ConfidenceWeighted, PointmapRegression
 from stereo4d.training.matching import AttentionInput, attention_loss, attention_targets, record_cross_attention
 from stereo4d.training.network_module import NetworkModule
+from stereo4d.training.optimizers import OptimizerRecipe
 from stereo4d.training.schedules import Schedule
 from stereo4d.training.upright import upright_targets
 from stereo4d.types import PairPrediction
@@ -35,6 +36,7 @@ class PairModule(NetworkModule):
         start_from: name or path of weights to start from; what does not fit starts fresh, and is said.
         learning_rate: peak of the schedule.
         weight_decay: of matrices; vectors are not decayed.
+        optimizer: by default ``stereo4d.training.optimizers.AdamW()``; the other is ``Muon``.
         schedule: of the learning rate; by default ``stereo4d.training.schedules.Plateau()``.
         recompute: keep only what enters each block and head, and compute the rest once more for the gradient.
         draws_seed: of whatever a training step draws at random.
@@ -52,6 +54,7 @@ class PairModule(NetworkModule):
         start_from: str | None = None,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.05,
+        optimizer: OptimizerRecipe | None = None,
         schedule: Schedule | None = None,
         recompute: bool = False,
         draws_seed: int = 0,
@@ -65,6 +68,7 @@ class PairModule(NetworkModule):
             built,
             learning_rate=learning_rate,
             weight_decay=weight_decay,
+            optimizer=optimizer,
             schedule=schedule,
             recompute=recompute,
             draws_seed=draws_seed,

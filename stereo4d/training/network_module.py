@@ -17,6 +17,7 @@ from stereo4d.errors import TrainingError, UsageError
 from stereo4d.network.completion import CompletionNetwork
 from stereo4d.network.stereo import StereoNetwork
 from stereo4d.training.activation_checkpointing import recompute_activations
+from stereo4d.training.optimizers import AdamW, OptimizerRecipe
 from stereo4d.training.schedules import Plateau, Schedule
 
 
@@ -27,6 +28,7 @@ class NetworkModule(L.LightningModule):
         network: to be trained; what needs no gradient is left as it is.
         learning_rate: peak of the schedule.
         weight_decay: of matrices; vectors are not decayed.
+        optimizer: how gradients become steps; by default ``AdamW()``.
         schedule: of the learning rate; by default ``Plateau()``.
         recompute: keep only what enters each block and head, and compute the rest once more for the gradient: less
             memory for more time.
@@ -40,6 +42,7 @@ class NetworkModule(L.LightningModule):
         *,
         learning_rate: float,
         weight_decay: float,
+        optimizer: OptimizerRecipe | None,
         schedule: Schedule | None,
         recompute: bool,
         draws_seed: int,
@@ -50,6 +53,7 @@ class NetworkModule(L.LightningModule):
         self.network = network
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.optimizer = optimizer or AdamW()
         self.schedule = schedule or Plateau()
         self.draws_seed = draws_seed
         if recompute:
@@ -69,7 +73,7 @@ class NetworkModule(L.LightningModule):
         checkpoint["network_config"] = self.network.config.to_json()
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW with DUSt3R's betas; the schedule, per optimiser step.
+        """The optimiser; the schedule, per optimiser step.
 
         Raises:
             UsageError: nothing is left to learn, or the schedule needs an end and there is none.
@@ -84,7 +88,7 @@ class NetworkModule(L.LightningModule):
             raise UsageError("every part of the network is frozen: give it a head beside the main one, or freeze less")
         # Lightning cannot clip what a fused optimiser unscales itself
         fused = trainer.precision != "16-mixed"
-        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.95), fused=fused)
+        optimizer = self.optimizer.build(groups, self.learning_rate, fused=fused)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.rate(step) / self.learning_rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
