@@ -165,7 +165,9 @@ def report(lead: dict[str, float], options: argparse.Namespace) -> None:
             last = found[max(found)]
             print(f"| {name} | " + " | ".join(f"{last.get(key, float('nan')):.3f}" for key in FIGURES) + " |")
             axis.plot([step + before for step in found], [row["absrel"] for row in found.values()], label=name)
-    axis.set(xlabel="budget, in steps on pairs", ylabel="depth AbsRel, held-out pairs")
+    axis.set(xlabel="budget, in steps on pairs", ylabel="depth AbsRel, held-out pairs", yscale="log")
+    axis.yaxis.set_major_formatter("{x:.2g}")
+    axis.yaxis.set_minor_formatter("{x:.2g}")
     axis.legend(frameon=False)
     axis.grid(alpha=0.3)
     figure.savefig(options.out / "curves.png", dpi=150)
