@@ -63,6 +63,12 @@ class NetworkModule(L.LightningModule):
     def loss_of(self, batch: PairBatch) -> Tensor:
         """The training loss of a batch, a scalar, nothing logged."""
 
+    def on_train_start(self) -> None:
+        """A prolonged run goes on at the rate of its new end; the checkpoint has the one that its old end asked for."""
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.rate(self.global_step)
+
     def on_train_batch_start(self, batch: PairBatch, batch_index: int) -> None:
         """Whatever this step draws follows from its number and from the process that draws."""
         numbers = (self.draws_seed, self.global_step, batch_index, self.global_rank)

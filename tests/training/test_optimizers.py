@@ -1,11 +1,15 @@
 """Muon steps as torch's own, where torch's can be had, and learns what AdamW's recipe learns."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
+from stereo4d.cli.main import main
 from stereo4d.errors import UsageError
 from stereo4d.training.optimizers import AdamW, Muon, orthogonal
+from tests.training.small_runs import PAIRS, SYNTHETIC, write_recipe
 
 
 def network() -> nn.Module:
@@ -75,6 +79,30 @@ def test_a_stopped_run_goes_on_as_an_unbroken_one():
     second = Muon().build([{"params": list(stopped.parameters())}], 1e-2, fused=False)
     second.load_state_dict(first.state_dict())
     assert steps(whole, unbroken, 3) == steps(second, stopped, 3)
+
+
+def trained(path: Path, steps: int, *arguments: str) -> Path:
+    options = PAIRS["init_args"] | {
+        "optimizer": {"class_path": "stereo4d.training.optimizers.Muon"},
+        # the rate does not depend on where a run ends
+        "schedule": {"class_path": "stereo4d.training.schedules.Plateau", "init_args": {"cooldown_share": 0.0}},
+    }
+    recipe = write_recipe(path, PAIRS | {"init_args": options}, SYNTHETIC, max_steps=steps)
+    assert main(["fit", "--config", str(recipe), *arguments]) == 0
+    return path.parent / path.stem / "checkpoints" / "last.ckpt"
+
+
+def test_a_recipe_names_it_and_resumes_exactly(tmp_path):
+    half = trained(tmp_path / "half.yaml", 2)
+    resumed = trained(tmp_path / "resumed.yaml", 4, f"--ckpt_path={half}")
+    unbroken = trained(tmp_path / "unbroken.yaml", 4)
+    before, after, expected = (torch.load(path, weights_only=True) for path in (half, resumed, unbroken))
+    for name, value in expected["state_dict"].items():
+        torch.testing.assert_close(after["state_dict"][name], value, rtol=1e-5, atol=1e-6)
+    assert any(not torch.equal(value, before["state_dict"][name]) for name, value in expected["state_dict"].items())
+    kept = [set(state) for state in expected["optimizer_states"][0]["state"].values()]
+    assert {"mean"} in kept  # of matrices nothing else is kept
+    assert {"mean", "square", "step"} in kept
 
 
 @pytest.mark.parametrize("recipe", [AdamW(), Muon()])
