@@ -75,9 +75,9 @@ def choose_weights(source: Source, indices: Sequence[int], *, by_similarity: boo
     """What predicts best among what works offline at once: the classical predictor or the embedded network.
 
     The classical predictor is taken where frames at the start or in the middle of the clip have texture and parallax.
-    There it is better than the embedded checkpoint, version 0: on the demo clip its camera path is off by 0.1 % of its
-    length, its rotations by 0.02 degrees and its depth (AbsRel) by 0.067, where the network's are off by 17 %, 1.1
-    degrees and 0.166; over eight further clips its path errors are 0.05 to 0.35 % (docs/classical.md). Without parallax
+    There it is better than the embedded checkpoint, version 1: on the demo clip its camera path is off by 0.1 % of its
+    length, its rotations by 0.02 degrees and its depth (AbsRel) by 0.067, where the network's are off by 3.5 %, 0.30
+    degrees and 0.170; over eight further clips its path errors are 0.05 to 0.35 % (docs/classical.md). Without parallax
     it has nothing to go by, and the network's idea of rooms is better than none.
 
     Args:
