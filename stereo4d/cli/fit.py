@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Union, get_args
 
 from stereo4d.errors import CheckpointError, Stereo4DError, UsageError
 
@@ -45,15 +45,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _whole_numbers_stay_whole() -> None:
     """Let ``limit_val_batches: 1`` mean one batch, and not 1.0, which is all of them.
 
-    Lightning asks for ``Optional[Union[int, float]]``. ``typing`` keeps what it made and takes the other order for the
-    same, so whichever package asked first in this process decides what the parser tries first.
+    Lightning asks for ``Union[int, float]``. ``typing`` keeps the unions it has made and takes the other order for the
+    same, so whichever package asked first in this process decides what the parser tries first. A union that nobody else
+    makes keeps its order.
     """
+    from jsonargparse.typing import ClosedUnitInterval
     from lightning.pytorch import Trainer
 
     hints = inspect.unwrap(Trainer.__init__).__annotations__
     for name, hint in hints.items():
         if set(get_args(hint)) == {int, float, type(None)}:
-            hints[name] = int | float | None
+            hints[name] = Union[int, ClosedUnitInterval, None]  # noqa: UP007  "|" takes classes alone
 
 
 def _command_line() -> Any:
