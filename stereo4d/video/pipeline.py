@@ -91,15 +91,13 @@ def reconstruct(
     """
     options = Options(
         *(None if weights is None else str(weights), device, precision, graph, size),
-        *(Selection(stride, fps, max_frames, start, end), seed),
-        query_times=None if query_times is None else list(query_times),
+        *(Selection(stride, fps, max_frames, start, end), seed, None if query_times is None else list(query_times)),
         alignment=alignment or AlignmentOptions(),
         known=known or KnownFiles(),
         shots=shots,
     )
-    return run(
-        open_job(*look_at(entries_of(source)), options), Path(out), overwrite=overwrite, progress=progress
-    ).longest
+    job = open_job(*look_at(entries_of(source)), options)
+    return run(job, Path(out), overwrite=overwrite, progress=progress).longest
 
 
 def run(job: Job, out: Path, *, overwrite: bool = False, progress: Progress = SILENT) -> Made:

@@ -47,7 +47,6 @@ def test_matrices_step_as_torchs_muon_and_vectors_as_its_adamw():
     matrices = [value for value in theirs.parameters() if value.ndim == 2]
     vectors = [value for value in theirs.parameters() if value.ndim == 1]
     options = {"lr": 1e-2, "weight_decay": 0.1}
-    # torch sums gradients where we average them, which an orthogonal step does not see
     muon = torch.optim.Muon(matrices, momentum=0.9, nesterov=False, adjust_lr_fn="match_rms_adamw", **options)
     adam = torch.optim.AdamW(vectors, betas=(0.9, 0.95), **options)
     groups = [{"params": list(ours.parameters()), "weight_decay": 0.1}]
